@@ -1,0 +1,66 @@
+"""Put the app together: the only place that constructs clients."""
+
+from collections.abc import Callable
+from typing import Any
+
+from flask import Request, Response
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.retry import Retry
+
+from chat.history import History
+from chat.settings import Settings
+from chat.store import Store
+from chat.turns import Turns
+from chat.upstream import Upstream
+from chat.web.native import NativeRoutes
+from chat.web.routes import Router
+
+_REDIS_SECONDS = 1.5
+_MOST_CONNECTIONS = 4096
+
+
+def build(settings: Settings) -> Callable[[Request], Response]:
+    """The function that answers a request. Connects to nothing yet."""
+    store = Store(connect_redis(settings), lock_keys_only=_is_upstash(settings))
+    history = History(store, settings.lease_seconds)
+    upstream = Upstream(
+        settings.openai_base_url, settings.gpt_api_key, settings.upstream_timeout_seconds
+    )
+    native = NativeRoutes(Turns(history, upstream, settings), history, settings)
+    router = Router(
+        native.routes(),
+        max_body_bytes=settings.max_body_bytes,
+        cors_origins=settings.cors_origins,
+    )
+    return router.answer
+
+
+def connect_redis(settings: Settings) -> Redis:
+    """A pool of connections that gives up within two seconds, so that a request never hangs on it.
+
+    One retry, at once, for a connection that died while idle; none for a time-out. The old
+    protocol and no driver info: each saves a round trip when connecting.
+    """
+    options: dict[str, Any] = {
+        "socket_timeout": _REDIS_SECONDS,
+        "socket_connect_timeout": _REDIS_SECONDS,
+        "retry": Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
+        "max_connections": _MOST_CONNECTIONS,
+        "protocol": 2,
+        "driver_info": None,
+    }
+    if settings.redis_url:
+        return Redis.from_url(settings.redis_url, **options)
+    return Redis(
+        host=settings.redis_host,
+        port=settings.redis_port,
+        password=settings.redis_password or None,
+        ssl=settings.redis_tls or _is_upstash(settings),
+        **options,
+    )
+
+
+def _is_upstash(settings: Settings) -> bool:
+    return ".upstash.io" in f"{settings.redis_host}{settings.redis_url}"

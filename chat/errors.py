@@ -1,0 +1,132 @@
+"""What can go wrong, as facts. Each error knows its HTTP status and what the caller can do about it.
+
+    ChatkeepError
+      InvalidRequest        400  invalid_json missing_field invalid_field invalid_chat_id invalid_cursor
+      NotFound              404  not_found chat_not_found message_not_found turn_not_found
+      MethodNotAllowed      405
+      TurnInProgress        409  the chat is busy, and the caller did not want to wait (any longer)
+      BodyTooLarge          413
+      PromptTooLong         413
+      InternalError         500  a bug of ours; the log has the details
+      UpstreamRefused       502  the model API said no, or broke off
+      UpstreamUnavailable   503  after the retries; nothing was stored
+      StoreUnavailable      503  Redis cannot be reached
+      UpstreamTimeout       504  the model was silent for too long
+
+Only `web` and the dialects render them.
+"""
+
+from typing import Any
+
+
+class ChatkeepError(Exception):
+    """A fact a client is told about; `headers` go into the HTTP answer as they are."""
+
+    status = 500
+    code = "internal_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: int | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.code = code or self.code
+        self.headers = dict(headers or {})
+        if retry_after is not None:
+            self.headers["Retry-After"] = str(retry_after)
+
+    @property
+    def type(self) -> str:
+        """OpenAI's word for whose fault it was."""
+        return "invalid_request_error" if self.status < 500 else "api_error"
+
+    def body(self) -> dict[str, Any]:
+        """The one shape every error is shown in."""
+        error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+        return {"error": error}
+
+
+class InvalidRequest(ChatkeepError):
+    """The request is wrong; `param` names the field."""
+
+    status = 400
+    code = "invalid_field"
+
+
+class NotFound(ChatkeepError):
+    """There is nothing there, or it belongs to somebody else: nobody can tell which."""
+
+    status = 404
+    code = "not_found"
+
+
+class MethodNotAllowed(ChatkeepError):
+    """The path exists, but not with this method."""
+
+    status = 405
+    code = "method_not_allowed"
+
+
+class TurnInProgress(ChatkeepError):
+    """Another turn of the same chat is running."""
+
+    status = 409
+    code = "turn_in_progress"
+
+    def __init__(self, message: str, *, retry_after: int = 1) -> None:
+        # The OpenAI SDKs would hammer a 409 on their own; this header stops them.
+        headers = {"x-should-retry": "false"}
+        super().__init__(message, retry_after=retry_after, headers=headers)
+
+
+class BodyTooLarge(ChatkeepError):
+    """The body is over `MAX_BODY_BYTES`."""
+
+    status = 413
+    code = "body_too_large"
+
+
+class PromptTooLong(ChatkeepError):
+    """The new message alone does not fit `MAX_PROMPT_TOKENS`."""
+
+    status = 413
+    code = "prompt_too_long"
+
+
+class InternalError(ChatkeepError):
+    """A bug of ours: the log has the details, the client gets none."""
+
+
+class UpstreamRefused(ChatkeepError):
+    """The model API said 4xx, or broke off in the middle of an answer."""
+
+    status = 502
+    code = "upstream_refused"
+
+
+class UpstreamUnavailable(ChatkeepError):
+    """The model API could not be reached, or kept failing, through all retries."""
+
+    status = 503
+    code = "upstream_unavailable"
+
+
+class StoreUnavailable(ChatkeepError):
+    """Redis did not answer in time."""
+
+    status = 503
+    code = "store_unavailable"
+
+
+class UpstreamTimeout(ChatkeepError):
+    """The model API accepted the request and then stayed silent."""
+
+    status = 504
+    code = "upstream_timeout"

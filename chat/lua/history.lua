@@ -1,0 +1,23 @@
+-- Read messages, oldest first; a script because a plain read may come from a lagging replica.
+-- KEYS  chat, history
+-- ARGV  limit, the revision the caller knows ("" = none), index and id of the message before
+--       which to stop ("" = none)
+-- Returns {revision, first_index, messages}; no messages when the known revision is current;
+-- or false when there is no message of that id.
+local revision = tonumber(redis.call('HGET', KEYS[1], 'message_count') or 0)
+if ARGV[2] == tostring(revision) then
+  return {revision, 0, {}}
+end
+local stop = revision
+if ARGV[4] ~= '' then
+  local message = redis.call('LINDEX', KEYS[2], ARGV[3])
+  if not message or string.find(message, '{"id":"' .. ARGV[4] .. '"', 1, true) ~= 1 then
+    return false
+  end
+  stop = tonumber(ARGV[3])
+end
+local first = math.max(0, stop - ARGV[1])
+if first >= stop then
+  return {revision, first, {}}
+end
+return {revision, first, redis.call('LRANGE', KEYS[2], first, stop - 1)}

@@ -1,0 +1,136 @@
+"""The values of a chat: messages, usage, and the ids that tie a turn together.
+
+Stored messages are JSON in exactly the shape a client sees, so that history is answered, and
+replayed to the model, without being decoded.
+"""
+
+import datetime
+import re
+import secrets
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+Status = Literal["completed", "cancelled", "incomplete"]
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens as the upstream counted them."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+
+
+class UserMessage(msgspec.Struct, frozen=True):
+    """What the person said; `content` is JSON text, or a JSON list of content parts."""
+
+    id: str
+    role: str
+    content: msgspec.Raw
+    created_at: str
+    parent_id: str | None
+    metadata: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+
+
+class AssistantMessage(msgspec.Struct, frozen=True):
+    """What the model said."""
+
+    id: str
+    role: str
+    content: str
+    created_at: str
+    parent_id: str
+    model: str
+    finish_reason: str | None
+    status: Status
+    usage: Usage | None
+    chat_id: str
+    turn_id: str
+
+
+_ID = re.compile(r"(?:msg|turn)_([0-9a-f]{1,8})([0-9a-f]{24})")
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRef:
+    """Which turn: the place of its user message in the history, and a random nonce.
+
+    All ids of a turn are made of these two, so any of them leads straight to its place in the
+    history list, and the nonce found there proves that it is the same turn.
+    """
+
+    index: int
+    nonce: str
+
+    @property
+    def turn_id(self) -> str:
+        return f"turn_{self.index:x}{self.nonce}"
+
+    @property
+    def user_message_id(self) -> str:
+        return f"msg_{self.index:x}{self.nonce}"
+
+    @property
+    def message_id(self) -> str:
+        return f"msg_{self.index + 1:x}{self.nonce}"
+
+
+def new_nonce() -> str:
+    """96 random bits: the name, and the fencing token, of one turn."""
+    return secrets.token_hex(12)
+
+
+def find_ref(some_id: str) -> TurnRef | None:
+    """Read a message or turn id back; `index` is the place of that very message."""
+    match = _ID.fullmatch(some_id)
+    return TurnRef(int(match[1], 16), match[2]) if match else None
+
+
+class _WithId(msgspec.Struct, frozen=True):
+    id: str
+
+
+_with_id = msgspec.json.Decoder(_WithId)
+
+
+def id_of(message: bytes) -> str:
+    """The id of a stored message."""
+    return _with_id.decode(message).id
+
+
+def timestamp(milliseconds: int) -> str:
+    """RFC 3339 in UTC with milliseconds: `2026-11-21T05:16:00.123Z`."""
+    seconds, rest = divmod(milliseconds, 1000)
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest:03d}Z"
+
+
+class Chat(msgspec.Struct, frozen=True):
+    """A chat as its owner sees it, without its messages."""
+
+    id: str
+    title: str | None
+    created_at: str
+    updated_at: str
+    message_count: int
+    model: str | None
+    system: str | None
+    metadata: msgspec.Raw
+    usage: Usage
+    active_turn: str | None
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """What a client wants of a turn, whichever dialect it spoke."""
+
+    content: msgspec.Raw
+    stream: bool = False
+    model: str | None = None
+    system: str | None = None
+    temperature: float | None = None
+    max_tokens: int | None = None
+    parent_id: str | None = None
+    when_busy: str = "enqueue"
+    metadata: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET

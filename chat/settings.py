@@ -1,0 +1,143 @@
+"""Every setting, once: its name, default and meaning. Read from the environment over `.env`.
+
+A setting's variable is its field's name in capitals. Whatever is wrong is said all at once.
+"""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+
+VERSION = "0.1.0"
+_REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
+_WORDS_FOR = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+class BadSettings(Exception):
+    """Names every variable that is missing or wrong, one a line."""
+
+
+def _setting(
+    default: Any, help: str, *, least: float | None = None, secret: bool = False, alias: str = ""
+) -> Any:
+    facts = {"help": help, "least": least, "secret": secret, "alias": alias}
+    return dataclasses.field(default=default, repr=not secret, metadata=facts)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All knobs. Durations are in seconds, sizes in bytes; an empty text means "not set"."""
+
+    gpt_api_key: str = _setting(
+        "",
+        "Key of the model API. OPENAI_API_KEY is read too. Needed unless OPENAI_BASE_URL is set.",
+        secret=True,
+        alias="OPENAI_API_KEY",
+    )
+    openai_base_url: str = _setting(
+        "https://api.openai.com/v1", "Base URL of any OpenAI-compatible API."
+    )
+    gpt_model: str = _setting("gpt-5.4-mini", "Model of a turn that names none.")
+    system_prompt: str = _setting("", "Instructions of a chat that has none of its own.")
+    redis_host: str = _setting("", "Redis host, <name>.upstash.io for instance.")
+    redis_port: int = _setting(6379, "Redis port.", least=1)
+    redis_password: str = _setting("", "Redis password.", secret=True)
+    redis_tls: bool = _setting(False, "TLS to Redis; always on for *.upstash.io.")
+    redis_url: str = _setting(
+        "", "redis://, rediss:// or unix:// URL, instead of the four above.", secret=True
+    )
+    max_body_bytes: int = _setting(1024 * 1024, "Largest request body, in bytes.", least=1)
+    max_prompt_tokens: int = _setting(
+        100_000, "Largest prompt, in tokens by estimate; older turns are left out.", least=1
+    )
+    upstream_timeout_seconds: float = _setting(
+        120.0, "How long the model may be silent before a turn fails.", least=0.1
+    )
+    keepalive_seconds: float = _setting(
+        10.0, "A comment goes to a waiting stream at least this often.", least=0.1
+    )
+    lease_seconds: float = _setting(
+        15.0, "How long a chat stays busy after its instance died.", least=0.5
+    )
+    queue_seconds: float = _setting(
+        30.0, "How long a message waits for the turn before it.", least=0.0
+    )
+    cors_origins: str = _setting(
+        "", "Origins of web apps, comma separated, or *; empty: no CORS headers."
+    )
+    threads: int = _setting(
+        256, "Requests, open streams included, that one instance serves at once.", least=1
+    )
+
+
+def read_environment(folder: Path) -> dict[str, str]:
+    """The environment, over what stands in `<folder>/.env`."""
+    from_file = {name: value or "" for name, value in dotenv_values(folder / ".env").items()}
+    return from_file | dict(os.environ)
+
+
+def parse_settings(environment: Mapping[str, str]) -> Settings:
+    """Read every setting; raises BadSettings with all that is wrong."""
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for field in dataclasses.fields(Settings):
+        name = field.name.upper()
+        text = environment.get(name) or environment.get(field.metadata["alias"]) or ""
+        if text.strip():
+            try:
+                values[field.name] = _parse(field, text.strip())
+            except ValueError as problem:
+                problems.append(f"{name}: {problem}")
+    settings = Settings(**values)
+    problems += _missing(settings, given=set(values))
+    if problems:
+        raise BadSettings("Chatkeep cannot start:\n" + "\n".join(f"  {p}" for p in problems))
+    return settings
+
+
+def _parse(field: dataclasses.Field[Any], text: str) -> Any:
+    kind: Any = type(field.default)
+    if kind is bool:
+        if text.lower() not in _WORDS_FOR:
+            raise ValueError("must be true or false")
+        return _WORDS_FOR[text.lower()]
+    if kind is str:
+        return text
+    try:
+        number = kind(text)
+    except ValueError:
+        # The text itself may be a secret that was put into the wrong line.
+        wanted = "a whole number" if kind is int else "a number"
+        raise ValueError(f"must be {wanted}") from None
+    least = field.metadata["least"]
+    if not least <= number < float("inf"):
+        raise ValueError(f"must be at least {least:g}")
+    return number
+
+
+def _missing(settings: Settings, given: set[str]) -> list[str]:
+    problems = []
+    if not {"gpt_api_key", "openai_base_url"} & given:
+        problems.append("GPT_API_KEY: is missing")
+    if not {"redis_host", "redis_url"} & given:
+        problems.append("REDIS_HOST: is missing (or give REDIS_URL)")
+    if settings.redis_port > 65535:
+        problems.append("REDIS_PORT: must be at most 65535")
+    if settings.redis_url and not settings.redis_url.startswith(_REDIS_SCHEMES):
+        problems.append("REDIS_URL: must begin with redis://, rediss:// or unix://")
+    if not _is_url(settings.openai_base_url):
+        problems.append("OPENAI_BASE_URL: must be an http:// or https:// URL")
+    return problems
+
+
+def _is_url(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        return url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:
+        return False

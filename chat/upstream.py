@@ -1,0 +1,242 @@
+"""The model API: one call is attempts, waits between them, and then the bytes of an answer.
+
+Nothing here waits longer than it is told to (but for connecting), so that whoever drives a turn
+can do other things while the model is silent. urllib3 connects and does TLS; the bytes are read
+from its socket as they come (see `http1`). Behaves towards the API as the openai SDK does.
+"""
+
+import email.utils
+import logging
+import random
+import socket
+import ssl
+import threading
+import time
+from urllib.parse import urlsplit
+
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HTTPError
+from urllib3.util import create_urllib3_context, wait_for_read
+
+from chat.completions import describe_error
+from chat.errors import ChatkeepError, UpstreamRefused, UpstreamTimeout, UpstreamUnavailable
+from chat.http1 import ProtocolError, ResponseDecoder, encode_post
+
+RETRIES = 2
+_RETRIED = frozenset({408, 409, 429})
+_LONGEST_WAIT_SECONDS = 120
+_CONNECT_SECONDS = 5.0
+_SEND_SECONDS = 30.0
+_DRAIN_SECONDS = 0.1
+_READ_BYTES = 65536
+log = logging.getLogger("chatkeep")
+
+
+class Upstream:
+    """Where the model API is, and the idle connections to it (newest used first)."""
+
+    def __init__(self, base_url: str, key: str, silence_seconds: float) -> None:
+        base = urlsplit(base_url)
+        self.openai_itself = base.hostname == "api.openai.com"
+        self.silence_seconds = silence_seconds
+        self.key = key
+        self._base = base
+        self._tls = create_urllib3_context() if base.scheme == "https" else None
+        if self._tls:
+            self._tls.load_default_certs()
+        self._idle: list[HTTPConnection] = []
+        self._lock = threading.Lock()
+
+    def call(self, body: bytes) -> "Call":
+        """Start a call of /chat/completions; nothing is sent before its first `read`."""
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+        if self.key:
+            headers["Authorization"] = f"Bearer {self.key}"
+        path = f"{self._base.path.rstrip('/')}/chat/completions"
+        if self._base.query:
+            path += f"?{self._base.query}"
+        host = self._base.netloc.rpartition("@")[2]
+        return Call(self, encode_post(path, host, headers, body))
+
+    def take(self) -> tuple[HTTPConnection, bool]:
+        """A connection, and whether it has carried a request before."""
+        while True:
+            with self._lock:
+                connection = self._idle.pop() if self._idle else None
+            if connection is None:
+                return self._new_connection(), False
+            if connection.is_connected:
+                return connection, True
+            connection.close()
+
+    def give_back(self, connection: HTTPConnection) -> None:
+        with self._lock:
+            self._idle.append(connection)
+
+    def _new_connection(self) -> HTTPConnection:
+        host, port = self._base.hostname or "", self._base.port
+        if self._tls:
+            return HTTPSConnection(host, port, timeout=_CONNECT_SECONDS, ssl_context=self._tls)
+        return HTTPConnection(host, port, timeout=_CONNECT_SECONDS)
+
+
+class Call:
+    """One call: `read` it until it returns b"", or raises what the client is to be told."""
+
+    def __init__(self, upstream: Upstream, request: bytes) -> None:
+        self.answering = False
+        self._upstream = upstream
+        self._request = request
+        self._connection: HTTPConnection | None = None
+        self._response = ResponseDecoder()
+        self._reused = False
+        self._error_body = b""
+        self._attempts = 0
+        self._attempt_at = self._heard_at = time.monotonic()
+
+    def read(self, timeout: float) -> bytes | None:
+        """Wait at most `timeout` seconds for bytes of the answer; b"" is its end, None "not yet".
+
+        Raises UpstreamRefused, UpstreamUnavailable and UpstreamTimeout; ProtocolError when the
+        answer, once begun, breaks off.
+        """
+        if self._connection is None and not self._attempt(timeout):
+            return None
+        if self._response.complete:
+            return b""
+        piece = self._receive(timeout)
+        if piece is None:
+            self._check_silence()
+            return None
+        self._heard_at = time.monotonic()
+        return self._decode(piece)
+
+    def close(self) -> None:
+        """Give the connection back if it can be used again, else close it."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        if self._response.reusable:
+            self._upstream.give_back(connection)
+        else:
+            connection.close()
+
+    def drain(self) -> None:
+        """After the last event: read to the end of the response, so the connection is reusable."""
+        deadline = time.monotonic() + _DRAIN_SECONDS
+        try:
+            while self._connection and not self._response.complete:
+                piece = self._receive(max(0.0, deadline - time.monotonic()))
+                if not piece:
+                    break
+                self._response.receive(piece)
+        except (OSError, ProtocolError):
+            pass
+        self.close()
+
+    def _attempt(self, timeout: float) -> bool:
+        wait = self._attempt_at - time.monotonic()
+        if wait > timeout:
+            time.sleep(timeout)
+            return False
+        time.sleep(max(0.0, wait))
+        self._attempts += 1
+        self._connection, self._reused = self._upstream.take()
+        self._response, self._error_body = ResponseDecoder(), b""
+        try:
+            if self._connection.sock:
+                self._connection.sock.settimeout(_SEND_SECONDS)
+            self._connection.send(self._request)
+            self._connection.sock.settimeout(0)
+        except (HTTPError, OSError) as error:
+            self._retry(f"could not be reached ({type(error).__name__})", stale=self._reused)
+            return False
+        self._heard_at = time.monotonic()
+        return True
+
+    def _receive(self, timeout: float) -> bytes | None:
+        """Bytes from the socket, b"" when the peer has closed, None when none came in time."""
+        assert self._connection is not None
+        sock = self._connection.sock
+        # Before waiting, try: TLS may hold decrypted bytes that the socket does not show.
+        piece = _receive_now(sock)
+        if piece is None and wait_for_read(sock, timeout):
+            piece = _receive_now(sock)
+        return piece
+
+    def _decode(self, piece: bytes) -> bytes | None:
+        try:
+            body = self._response.receive(piece)
+            if not piece:
+                self._response.end()
+        except ProtocolError:
+            if self.answering:
+                raise
+            self._retry("broke off", stale=self._reused and not self._response.status)
+            return None
+        if self._response.status == 200:
+            self.answering = True
+            return body if body or self._response.complete else None
+        self._error_body += body
+        if self._response.complete:
+            self._fail()
+        return None
+
+    def _fail(self) -> None:
+        status = self._response.status
+        reason = describe_error(self._error_body, self._upstream.key)
+        if status in _RETRIED or status >= 500:
+            self._retry(f"answered {status}: {reason}", self._response.headers.get("retry-after"))
+        elif status == 401:
+            log.error("the model API rejects GPT_API_KEY")
+            self._raise(UpstreamRefused("The model API rejected this server's key."))
+        else:
+            self._raise(UpstreamRefused(f"The model API answered {status}: {reason}"))
+
+    def _retry(self, reason: str, retry_after: str | None = None, *, stale: bool = False) -> None:
+        """Plan the next attempt, or give up. A connection that went stale while idle is free."""
+        self.close()
+        if stale:
+            self._attempts -= 1
+            return
+        wait = _read_retry_after(retry_after)
+        backoff = 0.5 * 2 ** (self._attempts - 1) * random.uniform(0.75, 1.0)
+        too_long = (wait or 0) > min(_LONGEST_WAIT_SECONDS, self._upstream.silence_seconds)
+        if self._attempts > RETRIES or too_long:
+            self._raise(
+                UpstreamUnavailable(f"The model API {reason}", retry_after=int((wait or 0) + 1))
+            )
+        self._attempt_at = time.monotonic() + (backoff if wait is None else wait)
+
+    def _check_silence(self) -> None:
+        silence = self._upstream.silence_seconds
+        if time.monotonic() - self._heard_at >= silence:
+            self._raise(UpstreamTimeout(f"The model API was silent for {silence:g} s."))
+
+    def _raise(self, error: ChatkeepError) -> None:
+        self.close()
+        raise error
+
+
+def _receive_now(sock: socket.socket) -> bytes | None:
+    try:
+        return sock.recv(_READ_BYTES)
+    except (BlockingIOError, ssl.SSLWantReadError):
+        return None
+    except OSError:
+        return b""
+
+
+def _read_retry_after(value: str | None) -> float | None:
+    """Seconds, or an HTTP date; None when it is neither."""
+    if value is None:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        moment = email.utils.parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return max(0.0, moment.timestamp() - time.time())

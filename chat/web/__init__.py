@@ -1,0 +1,1 @@
+"""HTTP: from a Flask request to a Flask response. `routes` dispatches; one file per dialect."""

@@ -1,0 +1,170 @@
+"""Which function answers which path, and what every answer has in common."""
+
+import io
+import logging
+import re
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+from flask import Request, Response
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
+from werkzeug.exceptions import MethodNotAllowed as WrongMethod
+from werkzeug.exceptions import NotFound as NoSuchPath
+from werkzeug.routing import Map, MapAdapter, RequestRedirect, Rule
+
+from chat.errors import (
+    BodyTooLarge,
+    ChatkeepError,
+    InternalError,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+)
+
+JSON = "application/json"
+RESERVED = frozenset(
+    "conversations conversation ask api admin client v1 chats me health docs openapi.json static".split()
+)
+_CHAT_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+_EXPOSED = (
+    "ETag, X-Request-Id, Retry-After, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, Link"
+)
+_DAY_SECONDS = "86400"
+log = logging.getLogger("chatkeep")
+
+Handler = Callable[..., Response]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """`handler(request, **parts of the path)` answers `method` on `path`; GET answers HEAD too."""
+
+    method: str
+    path: str
+    handler: Handler
+
+
+class Router:
+    """Answers every request with JSON of ours: never a page of the framework, never a trace."""
+
+    def __init__(self, routes: list[Route], *, max_body_bytes: int, cors_origins: str) -> None:
+        rules = [
+            Rule(route.path, methods=[route.method], endpoint=route.handler) for route in routes
+        ]
+        self._map = Map(rules, strict_slashes=False, merge_slashes=False, redirect_defaults=False)
+        self._max_body_bytes = max_body_bytes
+        self._origins = {origin.strip() for origin in cors_origins.split(",") if origin.strip()}
+
+    def answer(self, request: Request) -> Response:
+        """Find the handler, run it, and turn whatever it raises into an answer."""
+        try:
+            response = self._dispatch(request)
+        except ChatkeepError as error:
+            response = error_response(error)
+        except Exception:
+            log.exception("%s failed", request.method)
+            response = error_response(InternalError("Something went wrong here."))
+        response.headers["X-Request-Id"] = _request_id(request)
+        self._allow_origin(request, response)
+        return response
+
+    def _dispatch(self, request: Request) -> Response:
+        _read_body(request, self._max_body_bytes)
+        adapter = self._map.bind("", path_info=request.path)
+        if request.method == "OPTIONS":
+            return _options(request, adapter)
+        try:
+            handler, parts = adapter.match(method=request.method)
+        except WrongMethod as error:
+            allow = _allowed(error.valid_methods or ())
+            raise MethodNotAllowed(
+                f"This path answers {allow}.", headers={"Allow": allow}
+            ) from error
+        except (NoSuchPath, RequestRedirect) as error:
+            raise NotFound("There is nothing at this path.") from error
+        if "chat_id" in parts:
+            _check_chat_id(parts["chat_id"])
+        return handler(request, **parts)  # type: ignore[no-any-return]
+
+    def _allow_origin(self, request: Request, response: Response) -> None:
+        if not self._origins:
+            return
+        origin = request.headers.get("Origin", "")
+        if "*" in self._origins:
+            response.headers["Access-Control-Allow-Origin"] = "*"
+        else:
+            response.headers.add("Vary", "Origin")
+            if origin not in self._origins:
+                return
+            response.headers["Access-Control-Allow-Origin"] = origin
+        response.headers["Access-Control-Expose-Headers"] = _EXPOSED
+        if request.method == "OPTIONS":
+            wanted = request.headers.get("Access-Control-Request-Headers", "*")
+            response.headers["Access-Control-Allow-Methods"] = response.headers.get("Allow", "")
+            response.headers["Access-Control-Allow-Headers"] = wanted
+            response.headers["Access-Control-Max-Age"] = _DAY_SECONDS
+
+
+def json_response(
+    body: object, status: int = 200, headers: dict[str, str] | None = None
+) -> Response:
+    """`body` is anything msgspec encodes, or JSON bytes that are ready."""
+    data = body if isinstance(body, bytes) else msgspec.json.encode(body)
+    return Response(data, status, headers, content_type=JSON)
+
+
+def error_response(error: ChatkeepError) -> Response:
+    return json_response(error.body(), error.status, error.headers)
+
+
+def whole_number(request: Request, name: str, *, default: int, least: int, most: int) -> int:
+    """A number in the query; raises InvalidRequest."""
+    text = request.args.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most):
+        raise InvalidRequest(f"`{name}` must be a whole number from {least} to {most}.", param=name)
+    return int(text)
+
+
+def _check_chat_id(chat_id: str) -> None:
+    if not _CHAT_ID.fullmatch(chat_id) or chat_id in RESERVED:
+        raise InvalidRequest(
+            "A chat id is 1 to 128 characters of A-Z a-z 0-9 . _ ~ - and none of the reserved words.",
+            param="chat_id",
+            code="invalid_chat_id",
+        )
+
+
+def _read_body(request: Request, most: int) -> None:
+    """Read what came, but not more than allowed; later readers find it cached."""
+    request.max_content_length = most
+    try:
+        request.get_data()
+    except RequestEntityTooLarge as error:
+        request.stream = io.BytesIO()  # or the framework would read all of it before answering
+        raise BodyTooLarge(
+            f"The body has more than {most} bytes.", headers={"Connection": "close"}
+        ) from error
+    except ClientDisconnected as error:
+        raise InvalidRequest("The body is shorter than announced.", code="invalid_json") from error
+
+
+def _options(request: Request, adapter: MapAdapter) -> Response:
+    methods = list(adapter.allowed_methods())
+    if not methods:
+        raise NotFound("There is nothing at this path.")
+    return Response(status=204, headers={"Allow": _allowed(methods)})
+
+
+def _allowed(methods: "list[str] | tuple[str, ...] | object") -> str:
+    assert isinstance(methods, list | tuple | set)
+    return ", ".join(sorted({*methods, "OPTIONS"}))
+
+
+def _request_id(request: Request) -> str:
+    given = request.headers.get("X-Request-Id", "")
+    return given if _SANE_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
