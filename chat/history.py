@@ -81,6 +81,7 @@ class History:
         chat_id: str,
         ref: TurnRef,
         *,
+        began_ms: int,
         now_ms: int,
         user: bytes,
         assistant: bytes,
@@ -98,7 +99,7 @@ class History:
             "commit",
             [keys.chat, keys.history, keys.chats],
             *(ref.nonce, ref.index + 1, ref.message_id, chat_id, now_ms, self._deadline()),
-            *(user, assistant, usage.prompt_tokens, usage.completion_tokens, *pairs),
+            *(user, assistant, usage.prompt_tokens, usage.completion_tokens, began_ms, *pairs),
         )
         if reply[0] == b"late":
             raise StoreUnavailable("The chat store answered too late.", retry_after=1)

@@ -63,8 +63,9 @@ class Turn:
         if self.ended:
             return []
         events = [] if self._stream else self._read_part(b"".join(self._body))
+        whole = self.finish_reason or (not self._stream and self.offset)
         if not self.ended:
-            self._complete() if self.finish_reason else self.fail(UpstreamRefused(_CUT))
+            self._complete() if whole else self.fail(UpstreamRefused(_CUT))
         return events
 
     def fail(self, error: ChatkeepError) -> None:

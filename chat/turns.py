@@ -235,6 +235,7 @@ class Run:
             place.owner,
             place.chat_id,
             place.begun.ref,
+            began_ms=place.begun.now_ms,
             now_ms=now_ms,
             user=msgspec.json.encode(self._user_message()),
             assistant=msgspec.json.encode(self._assistant_message(status, now_ms)),

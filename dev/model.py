@@ -5,6 +5,7 @@ answers into its queue (`enqueue`) and look at what it was asked (`requests`).
 """
 
 import json
+import re
 import socket
 import threading
 import time
@@ -55,9 +56,7 @@ def demo_answer(body: dict[str, Any]) -> Answer:
     if len(asked) > 1:
         text += f' First you said: "{asked[0][:200]}"'
     text += f' Now: "{asked[-1][:200]}"' if asked else ""
-    return Answer(
-        pieces=[word + " " for word in text.split(" ")][:-1] + [text.split(" ")[-1]], pause=0.03
-    )
+    return Answer(pieces=re.findall(r"\S+\s*", text), pause=0.03)
 
 
 def _plain(content: Any) -> str:

@@ -1,7 +1,8 @@
 -- End a turn: store both its messages and free the lease.
 -- KEYS  chat, history, chats
 -- ARGV  nonce, index and id of the assistant's message, chat_id, now, deadline_ms ("" = none),
---       user, assistant, prompt_tokens, completion_tokens, then pairs of further chat fields
+--       user, assistant, prompt_tokens, completion_tokens, when the turn began, then pairs of
+--       further chat fields
 -- Returns {"stored", revision}; {"settled", message} when the turn has been stored before, by
 -- this caller or another; {"gone"} when it was dropped or its chat deleted; or {"late"}.
 local chat = redis.call('HMGET', KEYS[1], 'turn', 'created_at', 'prompt_tokens', 'completion_tokens')
@@ -20,8 +21,8 @@ if ARGV[6] ~= '' then
 end
 local revision = redis.call('RPUSH', KEYS[2], ARGV[7], ARGV[8])
 redis.call('HSET', KEYS[1], 'turn', '', 'lease', '', 'message_count', revision,
-  'created_at', chat[2] or ARGV[5], 'updated_at', ARGV[5],
+  'created_at', chat[2] or ARGV[11], 'updated_at', ARGV[5],
   'prompt_tokens', (chat[3] or 0) + ARGV[9], 'completion_tokens', (chat[4] or 0) + ARGV[10],
-  unpack(ARGV, 11))
+  unpack(ARGV, 12))
 redis.call('ZADD', KEYS[3], ARGV[5], ARGV[4])
 return {'stored', revision}

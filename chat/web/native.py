@@ -39,9 +39,9 @@ class NativeRoutes:
         return [
             Route("GET", "/health", self.health),
             Route("GET", "/chats", self.list_chats),
-            Route("GET", "/<chat_id>", self.get_chat),
-            Route("PATCH", "/<chat_id>", self.patch_chat),
-            Route("DELETE", "/<chat_id>", self.delete_chat),
+            Route("GET", "/<not_reserved:chat_id>", self.get_chat),
+            Route("PATCH", "/<not_reserved:chat_id>", self.patch_chat),
+            Route("DELETE", "/<not_reserved:chat_id>", self.delete_chat),
             Route("POST", "/<chat_id>/chat", self.post_message),
             Route("GET", "/<chat_id>/chat", self.get_history),
             Route("DELETE", "/<chat_id>/chat", self.delete_chat),
@@ -64,8 +64,14 @@ class NativeRoutes:
     def get_history(self, request: Request, chat_id: str) -> Response:
         limit = whole_number(request, "limit", default=_MOST_MESSAGES, least=1, most=_MOST_MESSAGES)
         before = request.args.get("before", "")
-        known = next(iter(request.if_none_match), "")
-        page = self._history.load(_OWNER, chat_id, limit=limit, before=before, known=known)
+        known = request.if_none_match.as_set(include_weak=True)
+        page = self._history.load(
+            _OWNER,
+            chat_id,
+            limit=limit,
+            before=before,
+            known=known.pop() if len(known) == 1 else "",
+        )
         if page is None:
             raise InvalidRequest(
                 "`before` is not the id of a message of this chat.",
@@ -73,7 +79,7 @@ class NativeRoutes:
                 code="invalid_cursor",
             )
         headers = {"ETag": f'"{page.revision}"'}
-        if str(page.revision) in request.if_none_match:
+        if request.if_none_match.contains_weak(str(page.revision)):
             return Response(status=304, headers=headers)
         if page.first > 0:
             query = urlencode({"limit": limit, "before": id_of(page.messages[0])})

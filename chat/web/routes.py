@@ -12,7 +12,7 @@ from flask import Request, Response
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from werkzeug.exceptions import MethodNotAllowed as WrongMethod
 from werkzeug.exceptions import NotFound as NoSuchPath
-from werkzeug.routing import Map, MapAdapter, RequestRedirect, Rule
+from werkzeug.routing import BaseConverter, Map, MapAdapter, RequestRedirect, Rule
 
 from chat.errors import (
     BodyTooLarge,
@@ -47,6 +47,12 @@ class Route:
     handler: Handler
 
 
+class NotReserved(BaseConverter):
+    """A first path segment that no route of ours is named by."""
+
+    regex = rf"(?!(?:{'|'.join(map(re.escape, sorted(RESERVED)))})$)[^/]+"
+
+
 class Router:
     """Answers every request with JSON of ours: never a page of the framework, never a trace."""
 
@@ -54,7 +60,13 @@ class Router:
         rules = [
             Rule(route.path, methods=[route.method], endpoint=route.handler) for route in routes
         ]
-        self._map = Map(rules, strict_slashes=False, merge_slashes=False, redirect_defaults=False)
+        self._map = Map(
+            rules,
+            strict_slashes=False,
+            merge_slashes=False,
+            redirect_defaults=False,
+            converters={"not_reserved": NotReserved},
+        )
         self._max_body_bytes = max_body_bytes
         self._origins = {origin.strip() for origin in cors_origins.split(",") if origin.strip()}
 
@@ -141,16 +153,23 @@ def _check_chat_id(chat_id: str) -> None:
 
 def _read_body(request: Request, most: int) -> None:
     """Read what came, but not more than allowed; later readers find it cached."""
-    request.max_content_length = most
+    # One byte more, because of a chunked body werkzeug quietly gives the first `max` bytes.
+    request.max_content_length = most + 1
     try:
-        request.get_data()
-    except RequestEntityTooLarge as error:
+        body = request.get_data()
+    except RequestEntityTooLarge:
         request.stream = io.BytesIO()  # or the framework would read all of it before answering
-        raise BodyTooLarge(
-            f"The body has more than {most} bytes.", headers={"Connection": "close"}
-        ) from error
-    except ClientDisconnected as error:
-        raise InvalidRequest("The body is shorter than announced.", code="invalid_json") from error
+        raise _too_large(most) from None
+    except ClientDisconnected:
+        body = b""
+    if len(body) > most:
+        raise _too_large(most)
+    if request.content_length not in (None, len(body)):
+        raise InvalidRequest("The body is shorter than announced.", code="invalid_json")
+
+
+def _too_large(most: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The body has more than {most} bytes.", headers={"Connection": "close"})
 
 
 def _options(request: Request, adapter: MapAdapter) -> Response:

@@ -1,0 +1,88 @@
+"""A real Redis, a real HTTP server in the model's place, and the function in a process of its own."""
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from dev.model import ModelServer
+from dev.redis_server import RedisServer, find_binary
+from tests.harness import UPSTREAM_KEY, Client, Function
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    try:
+        binary = find_binary()
+    except RuntimeError as missing:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(missing))
+    server = RedisServer(tmp_path_factory.mktemp("redis"), binary=binary).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def model_server() -> Iterator[ModelServer]:
+    server = ModelServer().start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def model(model_server: ModelServer) -> ModelServer:
+    model_server.reset()
+    return model_server
+
+
+@pytest.fixture(scope="session")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("logs")
+
+
+StartFunction = Callable[..., Function]
+
+
+@pytest.fixture(scope="session")
+def start_function(
+    redis_server: RedisServer, model_server: ModelServer, logs: Path
+) -> Iterator[StartFunction]:
+    """Start functions with settings of their own; all are stopped at the end."""
+    started: list[Function] = []
+
+    def start(**settings: str) -> Function:
+        environment = {
+            "GPT_API_KEY": UPSTREAM_KEY,
+            "OPENAI_BASE_URL": model_server.url,
+            "REDIS_URL": redis_server.url,
+            "LEASE_SECONDS": "2",
+        } | settings
+        function = Function(environment, logs / f"function-{next(_numbers)}.log")
+        started.append(function)
+        return function.start()
+
+    yield start
+    for function in started:
+        function.stop()
+
+
+@pytest.fixture(scope="session")
+def function(start_function: StartFunction) -> Function:
+    return start_function(
+        UPSTREAM_TIMEOUT_SECONDS="1", KEEPALIVE_SECONDS="0.3", CORS_ORIGINS="https://app.example"
+    )
+
+
+@pytest.fixture
+def client(function: Function, model: ModelServer) -> Client:
+    return function.client
+
+
+@pytest.fixture
+def chat_id() -> str:
+    return f"chat-{next(_numbers)}"

@@ -1,0 +1,207 @@
+"""Real processes for the tests: the function as its host runs it, and a client that reads its streams."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import urllib3
+
+ROOT = Path(__file__).resolve().parent.parent
+UPSTREAM_KEY = "sk-test-0123456789abcdef0123456789abcdef"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Reply:
+    """An answer, read to its end."""
+
+    status: int
+    headers: urllib3.HTTPHeaderDict
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def code(self) -> str:
+        return str(self.json["error"]["code"])
+
+    @property
+    def events(self) -> list["Event"]:
+        return list(parse_events(iter([self.body])))
+
+
+@dataclass
+class Event:
+    """One server-sent event; a comment has the name ":"."""
+
+    name: str = ""
+    id: str = ""
+    data: Any = None
+
+
+def parse_events(pieces: Iterator[bytes]) -> Iterator[Event]:
+    """A reader of text/event-stream written apart from the product's own."""
+    buffer = b""
+    event: Event | None = None
+    for piece in pieces:
+        buffer += piece
+        *lines, buffer = buffer.split(b"\n")
+        for line in lines:
+            if line.startswith(b":"):
+                yield Event(":")
+            elif not line:
+                if event:
+                    yield event
+                event = None
+            else:
+                event = event or Event()
+                name, _, value = line.decode().partition(": ")
+                if name == "event":
+                    event.name = value
+                elif name == "id":
+                    event.id = value
+                elif name == "data":
+                    event.data = json.loads(value)
+
+
+@dataclass
+class Client:
+    """An app that talks to the function over HTTP."""
+
+    base: str
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._pool = urllib3.PoolManager(maxsize=128, retries=False)
+
+    def request(
+        self, method: str, path: str, body: Any = None, *, timeout: float = 30.0, **headers: str
+    ) -> Reply:
+        response = self._send(method, path, body, headers, timeout)
+        return Reply(response.status, response.headers, response.read())
+
+    def get(self, path: str, **headers: str) -> Reply:
+        return self.request("GET", path, **headers)
+
+    def post(self, path: str, body: Any, **headers: str) -> Reply:
+        return self.request("POST", path, body, **headers)
+
+    def say(self, chat_id: str, content: Any, **fields: Any) -> Reply:
+        return self.post(f"/{chat_id}/chat", {"content": content, **fields})
+
+    def stream(self, path: str, body: Any = None, method: str = "POST", **headers: str) -> "Stream":
+        return Stream(self._send(method, path, body, headers, 30.0))
+
+    def _send(
+        self, method: str, path: str, body: Any, headers: dict[str, str], timeout: float
+    ) -> Any:
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        names = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self._pool.request(
+            method,
+            self.base + path,
+            body=data,
+            headers=self.headers | names,
+            preload_content=False,
+            timeout=timeout,
+        )
+
+
+class Stream:
+    """An answer that is read event by event; `leave` drops the connection as a phone does."""
+
+    def __init__(self, response: Any) -> None:
+        self.response = response
+        self.status = response.status
+        self.headers = response.headers
+        self.events = parse_events(response.stream(65536))
+
+    def next(self) -> Event:
+        return next(self.events)
+
+    def rest(self) -> list[Event]:
+        return list(self.events)
+
+    def leave(self) -> None:
+        self.response.connection.sock.shutdown(socket.SHUT_RDWR)
+        self.response.close()
+
+
+class Function:
+    """`functions-framework --target=main` as a process of its own."""
+
+    def __init__(self, environment: dict[str, str], log: Path) -> None:
+        self.port = free_port()
+        self.log = log
+        self.client = Client(f"http://127.0.0.1:{self.port}")
+        self._environment = clean_environment() | environment
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process
+        return self._process.pid
+
+    def start(self, *, wait: bool = True) -> "Function":
+        command = [sys.executable, "-m", "functions_framework", "--target=main", "--host=127.0.0.1"]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*command, f"--port={self.port}"],
+                cwd=ROOT,
+                env=self._environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        if wait:
+            self.wait_until_up()
+        return self
+
+    def wait_until_up(self) -> None:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and self._process and self._process.poll() is None:
+            try:
+                self.client.request("OPTIONS", "/health", timeout=2)
+                return
+            except urllib3.exceptions.HTTPError:
+                time.sleep(0.02)
+        raise RuntimeError(f"the function did not start:\n{self.log.read_text()}")
+
+    def stop(self) -> None:
+        """SIGTERM, as the platform does, and SIGKILL when that takes too long."""
+        if self._process and self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(5)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL to the server and its worker."""
+        if self._process:
+            try:
+                os.killpg(self._process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+            self._process.wait(10)
+
+
+def clean_environment() -> dict[str, str]:
+    """This process's environment without any setting of ours."""
+    kept = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV")
+    return {name: os.environ[name] for name in kept if name in os.environ}

@@ -1,0 +1,306 @@
+"""Every kind of bad input: the documented answer, and nothing stored."""
+
+import json
+import socket
+from typing import Any
+
+import pytest
+
+from dev.redis_server import RedisServer
+from tests.harness import Client, Function, Reply
+
+
+def assert_error(reply: Reply, status: int, code: str, param: str | None = None) -> None:
+    """The one shape of an error."""
+    assert reply.status == status, reply.body
+    assert reply.headers["Content-Type"] == "application/json"
+    assert reply.headers["X-Request-Id"]
+    error = reply.json["error"]
+    assert set(reply.json) == {"error"} and set(error) == {"message", "type", "param", "code"}
+    assert (error["code"], error["param"]) == (code, param)
+    assert error["type"] == ("invalid_request_error" if status < 500 else "api_error")
+    assert isinstance(error["message"], str) and error["message"]
+
+
+BODIES: list[tuple[bytes, str, str | None]] = [
+    (b"", "invalid_json", None),
+    (b"not json", "invalid_json", None),
+    (b'{"content": "x"', "invalid_json", None),
+    (b'{"content": "x"} {}', "invalid_json", None),
+    (b'{"content": "\xff"}', "invalid_json", None),
+    (b'{"content": "\\ud800"}', "invalid_json", None),
+    (b'{"content": NaN}', "invalid_json", None),
+    (b"[" * 100_000, "invalid_json", None),
+    (b'{"content": "x", "metadata": ' + b'{"a":' * 100_000, "invalid_json", None),
+    (b'"content"', "invalid_json", None),
+    (b"[]", "invalid_json", None),
+    (b"null", "invalid_json", None),
+    (b"{}", "missing_field", "content"),
+    (b'{"content": null}', "missing_field", "content"),
+    (b'{"content": ""}', "invalid_field", "content"),
+    (b'{"content": []}', "invalid_field", "content"),
+    (b'{"content": 5}', "invalid_field", "content"),
+    (b'{"content": {"type": "text"}}', "invalid_field", "content"),
+    (b'{"content": ["text"]}', "invalid_field", "content"),
+    (b'{"content": [{"text": "x"}]}', "invalid_field", "content"),
+    (b'{"content": [{"type": "text"}]}', "invalid_field", "content"),
+    (b'{"content": [{"type": "text", "text": ""}]}', "invalid_field", "content"),
+    (b'{"content": [{"type": "text", "text": "x"}, null]}', "invalid_field", "content"),
+]
+FIELDS: list[tuple[str, Any]] = [
+    ("stream", "yes"),
+    ("stream", 1),
+    ("model", 5),
+    ("model", "m" * 257),
+    ("system", ["x"]),
+    ("temperature", "warm"),
+    ("temperature", True),
+    ("temperature", 2.1),
+    ("temperature", -1),
+    ("max_tokens", 0),
+    ("max_tokens", 1.5),
+    ("max_tokens", 2**40),
+    ("max_tokens", "7"),
+    ("parent_id", 7),
+    ("when_busy", "wait"),
+    ("when_busy", []),
+    ("metadata", "x"),
+    ("metadata", []),
+]
+
+
+@pytest.mark.parametrize("body, code, param", BODIES)
+def test_a_bad_body_is_named_and_stores_nothing(
+    client: Client,
+    redis_server: RedisServer,
+    chat_id: str,
+    body: bytes,
+    code: str,
+    param: str | None,
+) -> None:
+    before = redis_server.client().dbsize()
+    assert_error(client.post(f"/{chat_id}/chat", body), 400, code, param)
+    assert redis_server.client().dbsize() == before
+
+
+@pytest.mark.parametrize("name, value", FIELDS)
+def test_a_field_of_the_wrong_kind_is_named_and_stores_nothing(
+    client: Client, redis_server: RedisServer, chat_id: str, name: str, value: Any
+) -> None:
+    before = redis_server.client().dbsize()
+    assert_error(client.say(chat_id, "x", **{name: value}), 400, "invalid_field", name)
+    assert_error(
+        client.say(chat_id, "x", **{"stream": True, name: value}), 400, "invalid_field", name
+    )
+    assert redis_server.client().dbsize() == before
+
+
+@pytest.mark.parametrize(
+    "name, value",
+    [("title", 1), ("model", []), ("system", {}), ("metadata", "x"), ("title", "t" * 257)],
+)
+def test_a_bad_patch_changes_nothing(client: Client, chat_id: str, name: str, value: Any) -> None:
+    client.say(chat_id, "x")
+    before = client.get(f"/{chat_id}").json
+    assert_error(
+        client.request("PATCH", f"/{chat_id}", {"title": "new", name: value}),
+        400,
+        "invalid_field",
+        name,
+    )
+    assert client.get(f"/{chat_id}").json == before
+
+
+def test_unknown_fields_and_a_wrong_content_type_are_forgiven(client: Client, chat_id: str) -> None:
+    for kind in ("text/plain", "application/x-www-form-urlencoded", "nonsense"):
+        body = b'{"content": "x", "unknown": {"deep": [1]}, "content_type": 5}'
+        assert client.post(f"/{chat_id}/chat", body, Content_Type=kind).status == 200
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\x00",
+        "\u2028\u2029",
+        "😀" * 1000,
+        "</script>",
+        "{owner}",
+        "' -- \r\n\r\n",
+        "\ufeff",
+        "x" * 200_000,
+    ],
+)
+def test_any_text_is_kept_to_the_character(client: Client, chat_id: str, text: str) -> None:
+    for stream in (False, True):
+        assert client.say(chat_id, text, stream=stream).status == 200
+    assert [m["content"] for m in client.get(f"/{chat_id}/chat").json[::2]] == [text, text]
+
+
+@pytest.mark.parametrize(
+    "chat_id",
+    [
+        "a%20b",
+        "a%0Ab",
+        "a%00b",
+        "%C3%A9",
+        "a:b",
+        "a{b}",
+        "x" * 129,
+        "health",
+        "v1",
+        "chats",
+        "docs",
+        "a%2Fb",
+    ],
+)
+def test_a_bad_chat_id_is_refused(client: Client, chat_id: str) -> None:
+    reply = client.post(f"/{chat_id}/chat", {"content": "x"})
+    if chat_id == "a%2Fb":
+        assert_error(reply, 404, "not_found")
+    else:
+        assert_error(reply, 400, "invalid_chat_id", "chat_id")
+
+
+@pytest.mark.parametrize("chat_id", ["a", "A.b_c~d-9", "x" * 128, "...", "Health", "chats2", "%61"])
+def test_a_good_chat_id_is_accepted(client: Client, chat_id: str) -> None:
+    assert client.get(f"/{chat_id}/chat").status == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/a%0Ab/c/d",
+        "/x/y/z",
+        "/demo//chat",
+        "/x/chat/y",
+        "/robots.txt/a/b",
+        "/..%2f..%2fetc/passwd",
+        "/%ff/%fe/x",
+        "/x/chats",
+    ],
+)
+def test_an_unknown_path_is_json_too(client: Client, path: str) -> None:
+    for method in ("GET", "POST", "OPTIONS", "PUT"):
+        assert_error(client.request(method, path), 404, "not_found")
+
+
+@pytest.mark.parametrize("path", ["/a%0Ab", "/%ff"])
+def test_a_path_the_framework_would_answer_is_ours(client: Client, path: str) -> None:
+    assert_error(client.get(path), 400, "invalid_chat_id", "chat_id")
+
+
+@pytest.mark.parametrize("path", ["/robots.txt", "/favicon.ico"])
+def test_files_browsers_look_for_are_just_chats_that_do_not_exist(
+    client: Client, path: str
+) -> None:
+    assert_error(client.get(path), 404, "chat_not_found")
+
+
+def test_a_wrong_method_is_json_too(client: Client) -> None:
+    for method, path in [
+        ("PUT", "/x/chat"),
+        ("POST", "/chats"),
+        ("BREW", "/health"),
+        ("POST", "/x"),
+        ("DELETE", "/chats"),
+    ]:
+        assert_error(client.request(method, path), 405, "method_not_allowed")
+
+
+@pytest.mark.parametrize(
+    "query, param",
+    [
+        ("limit=0", "limit"),
+        ("limit=1001", "limit"),
+        ("limit=x", "limit"),
+        ("limit=-1", "limit"),
+        ("limit=", "limit"),
+        ("limit=1.0", "limit"),
+        ("limit=%D9%A3", "limit"),
+        ("limit=99999999999999999999", "limit"),
+    ],
+)
+def test_a_bad_limit_is_named(client: Client, query: str, param: str) -> None:
+    assert_error(client.get(f"/x/chat?{query}"), 400, "invalid_field", param)
+
+
+def test_a_bad_cursor_is_named(client: Client, chat_id: str) -> None:
+    client.say(chat_id, "x")
+    other = client.say(f"{chat_id}-other", "x").json["id"]
+    for before in ("x", "msg_zz", "msg_0" + "0" * 24, other, "msg_" + "f" * 32, "turn_0"):
+        assert_error(
+            client.get(f"/{chat_id}/chat?before={before}"), 400, "invalid_cursor", "before"
+        )
+    for cursor in ("x", "!!", "AAAA", "OjE", "MTIz", "%C3%A9", "MTox" * 200):
+        reply = client.get(f"/chats?cursor={cursor}")
+        assert reply.status in (200, 400), cursor
+        if reply.status == 400:
+            assert_error(reply, 400, "invalid_cursor", "cursor")
+    assert_error(client.get("/chats?limit=101"), 400, "invalid_field", "limit")
+
+
+def test_a_parent_that_is_not_there_is_not_found_and_frees_the_chat(
+    client: Client, chat_id: str
+) -> None:
+    newest = client.say(chat_id, "x").json["id"]
+    assert_error(
+        client.say(chat_id, "y", parent_id="msg_0" + "0" * 24),
+        404,
+        "message_not_found",
+        "parent_id",
+    )
+    assert client.get(f"/{chat_id}").json["active_turn"] is None
+    assert client.say(chat_id, "y", parent_id=newest, when_busy="reject").status == 200
+
+
+def test_a_message_over_the_prompts_limit_is_refused_and_frees_the_chat(
+    start_function: Any, chat_id: str
+) -> None:
+    client = start_function(MAX_PROMPT_TOKENS="50").client
+    assert_error(client.say(chat_id, "x" * 400), 413, "prompt_too_long", "content")
+    assert client.get(f"/{chat_id}").status == 404
+    assert client.say(chat_id, "short", when_busy="reject").status == 200
+
+
+def test_a_body_over_the_limit_is_refused_and_not_read(start_function: Any, chat_id: str) -> None:
+    function = start_function(MAX_PROMPT_TOKENS="300000")
+    client = function.client
+    limit = 1024 * 1024
+    fits = json.dumps({"content": "x" * (limit - 15)}).encode()
+    assert len(fits) == limit
+    assert client.post(f"/{chat_id}/chat", fits).status == 200
+    assert client.get(f"/{chat_id}/chat").status == 200
+    assert_error(client.post(f"/{chat_id}/chat", fits + b" "), 413, "body_too_large")
+    for method in ("POST", "GET"):  # a gigabyte is announced; the answer comes before it is sent
+        answer = _raw(
+            function.port,
+            f"{method} /x/chat HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n".encode(),
+        )
+        assert b" 413 " in answer and b'"code":"body_too_large"' in answer
+    head = b"POST /x/chat HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert b" 413 " in _raw(function.port, head + (b"10000\r\n" + b"x" * 0x10000 + b"\r\n") * 17)
+
+
+def test_a_body_that_is_cut_short_stores_nothing(
+    client: Client, function: Function, chat_id: str
+) -> None:
+    head = f"POST /{chat_id}/chat HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n".encode()
+    answer = _raw(function.port, head + b'{"content": "x"}', half_close=True)
+    assert b" 400 " in answer and b"shorter than announced" in answer
+    assert client.get(f"/{chat_id}/chat").json == []
+
+
+def _raw(port: int, request: bytes, *, half_close: bool = False) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(request)
+        if half_close:
+            connection.shutdown(socket.SHUT_WR)
+        answer = b""
+        try:
+            while piece := connection.recv(65536):
+                answer += piece
+                if b'"}}' in answer:
+                    break
+        except ConnectionResetError:
+            pass
+        return answer

@@ -1,0 +1,82 @@
+"""History -> prompt."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chat.completions import PromptMessage
+from chat.context import build, estimate_tokens
+from chat.errors import PromptTooLong
+
+
+def _stored(role: str, content: object) -> bytes:
+    return msgspec.json.encode({"id": "msg_x", "role": role, "content": content, "model": "m"})
+
+
+def _turns(count: int, size: int = 40) -> list[bytes]:
+    texts = [f"{n:>{size}}" for n in range(2 * count)]
+    return [_stored(("user", "assistant")[n % 2], text) for n, text in enumerate(texts)]
+
+
+NEW = msgspec.Raw(b'"and now?"')
+
+
+def _plain(messages: list[PromptMessage]) -> list[tuple[str, object]]:
+    return [(m.role, msgspec.json.decode(m.content)) for m in messages]
+
+
+def test_everything_is_replayed_while_it_fits() -> None:
+    prompt = build("be kind", _turns(2, 1), NEW, start=6, max_tokens=1000)
+    assert prompt.start == 6
+    assert _plain(prompt.messages) == [
+        ("system", "be kind"),
+        ("user", "0"),
+        ("assistant", "1"),
+        ("user", "2"),
+        ("assistant", "3"),
+        ("user", "and now?"),
+    ]
+
+
+def test_without_instructions_there_is_no_system_message() -> None:
+    assert _plain(build("", [], NEW, start=0, max_tokens=10).messages) == [("user", "and now?")]
+
+
+def test_content_parts_are_passed_on_as_they_are() -> None:
+    parts = [
+        {"type": "text", "text": "what is it?"},
+        {"type": "image_url", "image_url": {"url": "x"}},
+    ]
+    prompt = build(
+        "", [_stored("user", parts), _stored("assistant", "a cat")], NEW, start=0, max_tokens=5000
+    )
+    assert _plain(prompt.messages)[0] == ("user", parts)
+
+
+def test_an_attachment_is_not_counted_by_its_bytes() -> None:
+    big = [{"type": "image_url", "image_url": {"url": "data:" + "x" * 1_000_000}}]
+    message = PromptMessage("user", msgspec.Raw(msgspec.json.encode(big)))
+    assert estimate_tokens(message) < 2000
+
+
+def test_a_message_that_does_not_fit_alone_is_refused() -> None:
+    with pytest.raises(PromptTooLong) as caught:
+        build("", [], msgspec.Raw(b'"%b"' % (b"x" * 4000)), start=0, max_tokens=900)
+    assert caught.value.param == "content"
+
+
+@given(st.integers(0, 60), st.integers(30, 900), st.integers(0, 100))
+def test_the_newest_whole_turns_are_kept(count: int, room: int, start: int) -> None:
+    history = _turns(count)
+    prompt = build("", history, NEW, start=start, max_tokens=room)
+    dropped = prompt.start - start
+    assert dropped % 2 == 0, "a turn is never cut in half"
+    assert _plain(prompt.messages[:-1]) == _plain(
+        [msgspec.json.decode(m, type=PromptMessage) for m in history[dropped:]]
+    )
+    assert prompt.tokens == sum(map(estimate_tokens, prompt.messages)) <= room
+    if dropped:  # cut with slack, so that the prefix stays the same for some turns
+        assert prompt.tokens <= room * 3 // 4 + 1 or dropped == len(history)
+    else:
+        assert dropped == 0

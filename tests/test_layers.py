@@ -1,0 +1,97 @@
+"""The rows of chat/__init__.py, and who may use which library."""
+
+import ast
+from pathlib import Path
+
+from tests.harness import ROOT
+
+ROWS = [  # bottom row first
+    {"messages", "events", "errors", "keyspace", "settings", "sse", "http1", "completions"},
+    {"turn", "context", "dialects"},
+    {"store"},
+    {"history", "upstream"},
+    {"turns"},
+    {"web"},
+    {"app"},
+]
+# Within the bottom row, codecs and events may use the values.
+VALUES = {"messages", "errors"}
+OWNERS = {
+    "redis": {"store", "app"},
+    "urllib3": {"upstream"},
+    "openai": {"upstream"},
+    "flask": {"web", "app"},
+    "werkzeug": {"web"},
+    "os": {"settings"},
+    "socket": {"upstream"},
+    "time": {"upstream", "history", "turns", "web"},
+    "threading": {"upstream"},
+}
+PURE = ROWS[1] | {"messages", "events", "errors", "keyspace", "sse", "http1", "completions"}
+ALLOWED_IN_PURE = set("msgspec collections dataclasses datetime json re secrets typing".split())
+
+
+def _module_of(path: Path) -> str:
+    return path.relative_to(ROOT / "chat").parts[0].removesuffix(".py")
+
+
+def _imports(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            package = node.module == "chat"
+            names |= {f"chat.{a.name}" for a in node.names} if package else {node.module}
+    return names
+
+
+def _files() -> list[Path]:
+    return [path for path in (ROOT / "chat").rglob("*.py") if path != ROOT / "chat/__init__.py"]
+
+
+def _row(module: str) -> int:
+    return next(number for number, row in enumerate(ROWS) if module in row)
+
+
+def _violations() -> list[str]:
+    found = []
+    for path in _files():
+        here = _module_of(path)
+        for name in _imports(path):
+            top, _, rest = name.partition(".")
+            there = rest.partition(".")[0]
+            if top == "chat":
+                fine = there == here or _row(there) < _row(here) or there in VALUES - {here}
+                if not fine:
+                    found.append(f"{path.name} imports {name}, which is not in a lower row")
+            elif top in OWNERS and here not in OWNERS[top]:
+                found.append(f"{path.name} uses {top}, which is for {sorted(OWNERS[top])} only")
+            elif here in PURE and top not in ALLOWED_IN_PURE:
+                found.append(f"{path.name} uses {top}, but its row is pure")
+    return found
+
+
+def test_every_module_has_a_row() -> None:
+    assert {_module_of(path) for path in _files()} == set().union(*ROWS)
+
+
+def test_modules_import_only_from_lower_rows_and_only_their_own_libraries() -> None:
+    assert _violations() == []
+
+
+def test_no_file_tells_two_stories() -> None:
+    files = [
+        *_files(),
+        *(ROOT / "chat").rglob("*.lua"),
+        *(ROOT / "dev").glob("*.py"),
+        ROOT / "main.py",
+    ]
+    limits = {".py": 400, ".lua": 40}
+    assert [p.name for p in files if len(p.read_text().splitlines()) > limits[p.suffix]] == []
+
+
+def test_the_package_docstring_names_every_module() -> None:
+    text = (ROOT / "chat/__init__.py").read_text()
+    files = {f"{module}.py" for row in ROWS for module in row} - {"dialects.py", "web.py"}
+    assert [name for name in sorted(files) if name not in text] == []

@@ -1,0 +1,91 @@
+"""Settings: one table, every mistake named at once, and nothing secret shown."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from chat.settings import BadSettings, Settings, parse_settings, read_environment
+from tests.harness import ROOT, clean_environment
+
+ENOUGH = {"GPT_API_KEY": "k", "REDIS_HOST": "h"}
+
+
+def test_defaults_are_enough_with_a_key_and_a_redis() -> None:
+    settings = parse_settings(ENOUGH)
+    assert settings.gpt_model == "gpt-5.4-mini"
+    assert settings.max_body_bytes == 1024 * 1024
+    assert settings.threads == 256
+
+
+def test_openai_api_key_is_an_alias_and_the_own_name_wins() -> None:
+    alias = {"OPENAI_API_KEY": "a", "REDIS_HOST": "h"}
+    assert parse_settings(alias).gpt_api_key == "a"
+    assert parse_settings(alias | {"GPT_API_KEY": "b"}).gpt_api_key == "b"
+
+
+def test_a_server_of_ones_own_needs_no_key() -> None:
+    assert parse_settings({"REDIS_HOST": "h", "OPENAI_BASE_URL": "http://localhost:11434/v1"})
+
+
+def test_everything_that_is_wrong_is_said_at_once() -> None:
+    bad = {
+        "REDIS_PORT": "seven",
+        "REDIS_TLS": "maybe",
+        "MAX_BODY_BYTES": "0",
+        "KEEPALIVE_SECONDS": "nan",
+        "QUEUE_SECONDS": "inf",
+        "OPENAI_BASE_URL": "ftp://x",
+    }
+    with pytest.raises(BadSettings) as caught:
+        parse_settings(bad)
+    text = str(caught.value)
+    for name in [*bad, "REDIS_HOST"]:
+        assert f"  {name}: " in text, name
+
+
+@pytest.mark.parametrize("url", ["http://", "http://h:0", "http://h:99999", "http://[::1", "x"])
+def test_a_base_url_that_is_none_is_named(url: str) -> None:
+    with pytest.raises(BadSettings, match="OPENAI_BASE_URL"):
+        parse_settings(ENOUGH | {"OPENAI_BASE_URL": url})
+
+
+@pytest.mark.parametrize("text", ["true", "1", "YES"])
+def test_a_switch_can_be_said_in_several_ways(text: str) -> None:
+    assert parse_settings(ENOUGH | {"REDIS_TLS": text}).redis_tls is True
+
+
+def test_secrets_are_not_shown() -> None:
+    secrets = [f.name for f in dataclasses.fields(Settings) if f.metadata["secret"]]
+    assert secrets == ["gpt_api_key", "redis_password", "redis_url"]
+    values = {name.upper(): "redis://hidden" for name in secrets}
+    assert "hidden" not in repr(parse_settings(values))
+    with pytest.raises(BadSettings) as caught:
+        parse_settings({"REDIS_PORT": "hidden", "REDIS_URL": "hidden"})
+    assert "hidden" not in str(caught.value)
+
+
+def test_the_environment_wins_over_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text('GPT_MODEL="from file"\nSYSTEM_PROMPT=from file # a comment\n')
+    monkeypatch.setenv("GPT_MODEL", "from environment")
+    read = read_environment(tmp_path)
+    assert (read["GPT_MODEL"], read["SYSTEM_PROMPT"]) == ("from environment", "from file")
+
+
+def test_a_function_with_bad_settings_does_not_start_and_says_why() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "functions_framework", "--target=main", "--port=1"],
+        cwd=ROOT,
+        env=clean_environment() | {"REDIS_PORT": "x"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    for name in ("GPT_API_KEY", "REDIS_HOST", "REDIS_PORT"):
+        assert f"  {name}: " in ended.stderr

@@ -1,0 +1,142 @@
+"""The pure machine of a turn: what is an end, what is a cut, what is stored."""
+
+import json
+
+import pytest
+
+from chat.errors import UpstreamRefused, UpstreamTimeout
+from chat.events import Delta, KeepAlive
+from chat.messages import Usage
+from chat.turn import Turn
+
+
+def _turn(*, stream: bool = True) -> Turn:
+    return Turn(stream=stream, keepalive_seconds=10, now=100.0)
+
+
+def _chunk(text: str | None = None, finish_reason: str | None = None, **more: object) -> bytes:
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": finish_reason}
+    return b"data: %b\n\n" % json.dumps({"choices": [choice], **more}, ensure_ascii=False).encode()
+
+
+USAGE = (
+    b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}\n\n'
+)
+DONE = b"data: [DONE]\n\n"
+
+
+def test_deltas_carry_the_offset_in_code_points() -> None:
+    turn = _turn()
+    assert turn.receive(_chunk("Hi ") + _chunk("😀é"), 101) == [Delta("Hi ", 3), Delta("😀é", 5)]
+    assert turn.text == "Hi 😀é"
+
+
+def test_every_cut_of_the_bytes_gives_the_same_text() -> None:
+    stream = (
+        _chunk("a😀") + _chunk("\n\u2028") + _chunk("", "stop") + USAGE + DONE + b"trailing garbage"
+    )
+    for cut in range(len(stream) + 1):
+        turn = _turn()
+        turn.receive(stream[:cut], 101)
+        turn.receive(stream[cut:], 102)
+        assert (turn.text, turn.status) == ("a😀\n\u2028", "completed")
+        assert turn.usage == Usage(3, 2, 5)
+
+
+def test_done_is_an_end_even_without_a_finish_reason() -> None:
+    turn = _turn()
+    turn.receive(_chunk("x") + DONE, 101)
+    assert (turn.ended, turn.status, turn.finish_reason) == (True, "completed", None)
+
+
+def test_a_finish_reason_is_an_end_even_without_done() -> None:
+    turn = _turn()
+    turn.receive(_chunk("x", "length"), 101)
+    assert not turn.ended, "the usage may still come"
+    turn.upstream_ended()
+    assert (turn.status, turn.finish_reason) == ("completed", "length")
+
+
+def test_a_connection_lost_after_the_finish_reason_loses_nothing() -> None:
+    turn = _turn()
+    turn.receive(_chunk("x", "stop"), 101)
+    turn.fail(UpstreamRefused("broke off"))
+    assert (turn.status, turn.error) == ("completed", None)
+
+
+def test_neither_is_a_cut_and_what_was_said_is_kept() -> None:
+    turn = _turn()
+    turn.receive(_chunk("half an ans"), 101)
+    turn.upstream_ended()
+    assert (turn.status, turn.text) == ("incomplete", "half an ans")
+    assert isinstance(turn.error, UpstreamRefused)
+
+
+def test_a_failure_before_the_first_character_leaves_nothing() -> None:
+    turn = _turn()
+    turn.receive(_chunk("") + b": comment\n\n", 101)
+    turn.fail(UpstreamTimeout("silent"))
+    assert (turn.ended, turn.status) == (True, None)
+
+
+def test_the_first_ending_counts() -> None:
+    turn = _turn()
+    turn.receive(_chunk("x") + DONE + _chunk("y"), 101)
+    turn.fail(UpstreamTimeout("silent"))
+    assert turn.receive(_chunk("z"), 102) == []
+    assert (turn.status, turn.text, turn.error) == ("completed", "x", None)
+
+
+@pytest.mark.parametrize(
+    "data", [b"{broken", b'{"choices":[{"delta":"no"}]}', b"[]", b"\xff", b"[" * 5000]
+)
+def test_an_unreadable_chunk_fails_the_turn(data: bytes) -> None:
+    turn = _turn()
+    turn.receive(_chunk("x") + b"data: %b\n\n" % data, 101)
+    assert (turn.status, turn.text) == ("incomplete", "x")
+
+
+def test_an_error_inside_the_stream_is_told() -> None:
+    turn = _turn()
+    turn.receive(_chunk("x") + b'data: {"error":{"message":"overloaded"}}\n\n', 101)
+    assert turn.error and "overloaded" in turn.error.message
+
+
+def test_half_an_emoji_does_no_harm() -> None:
+    turn = _turn()
+    turn.receive(b'data: {"choices":[{"delta":{"content":"a\\ud83d"}}]}\n\n' + DONE, 101)
+    assert (turn.text, turn.status) == ("a\ufffd", "completed")
+
+
+def test_a_refusal_is_an_answer_too() -> None:
+    turn = _turn()
+    turn.receive(b'data: {"choices":[{"delta":{"content":null,"refusal":"No."}}]}\n\n' + DONE, 101)
+    assert turn.text == "No."
+
+
+def test_silence_is_filled_with_keep_alives() -> None:
+    turn = _turn()
+    assert turn.tick(105) == []
+    assert turn.quiet_for(105) == 5
+    assert turn.tick(110) == [KeepAlive()]
+    assert turn.tick(111) == []
+    turn.receive(_chunk("x"), 115)
+    assert turn.tick(121) == []
+    assert turn.tick(125) == [KeepAlive()]
+
+
+def test_an_unstreamed_answer_is_read_at_its_end() -> None:
+    turn = _turn(stream=False)
+    message = {"role": "assistant", "content": "Hello"}
+    body = json.dumps({"choices": [{"message": message, "finish_reason": "stop"}]}).encode()
+    assert turn.receive(body[:9], 101) == turn.receive(body[9:], 101) == []
+    turn.upstream_ended()
+    assert (turn.text, turn.status, turn.finish_reason) == ("Hello", "completed", "stop")
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"null", b'{"choices":[]}', b'{"choices":[{}]}'])
+def test_an_unstreamed_answer_that_is_none_stores_nothing(body: bytes) -> None:
+    turn = _turn(stream=False)
+    turn.receive(body, 101)
+    turn.upstream_ended()
+    assert turn.ended and turn.status is None and turn.error
