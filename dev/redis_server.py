@@ -137,4 +137,5 @@ class RedisServer:
                     return
             except redis.RedisError:
                 time.sleep(0.02)
+        self.kill()
         raise RuntimeError(f"Redis did not start; see {self.folder / 'redis.log'}")
