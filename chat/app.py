@@ -6,29 +6,42 @@ from typing import Any
 from flask import Request, Response
 from redis import Redis
 from redis.backoff import NoBackoff
+from redis.cluster import RedisCluster
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
 from chat.history import History
 from chat.settings import Settings
+from chat.shutdown import Shutdown
 from chat.store import Store
+from chat.streams import Logs, LogWriter
 from chat.turns import Turns
 from chat.upstream import Upstream
 from chat.web.native import NativeRoutes
 from chat.web.routes import Router
 
 _REDIS_SECONDS = 1.5
+_BLOCKING_SECONDS = 5.0  # above the longest wait for an entry of a log
 _MOST_CONNECTIONS = 4096
 
 
 def build(settings: Settings) -> Callable[[Request], Response]:
     """The function that answers a request. Connects to nothing yet."""
-    store = Store(connect_redis(settings), lock_keys_only=_is_upstash(settings))
-    history = History(store, settings.lease_seconds)
+    shutdown = Shutdown()
+    shutdown.watch()
+    store, blocking = (_store(settings, seconds) for seconds in (_REDIS_SECONDS, _BLOCKING_SECONDS))
+    history = History(
+        store,
+        lease_seconds=settings.lease_seconds,
+        chat_ttl_seconds=settings.chat_ttl_seconds,
+        log_seconds=settings.log_seconds,
+    )
     upstream = Upstream(
         settings.openai_base_url, settings.gpt_api_key, settings.upstream_timeout_seconds
     )
-    native = NativeRoutes(Turns(history, upstream, settings), history, settings)
+    logs, writer = Logs(store, blocking), LogWriter(store)
+    turns = Turns(history, logs, writer, upstream, settings, shutdown)
+    native = NativeRoutes(turns, history, settings)
     router = Router(
         native.routes(),
         max_body_bytes=settings.max_body_bytes,
@@ -37,23 +50,32 @@ def build(settings: Settings) -> Callable[[Request], Response]:
     return router.answer
 
 
-def connect_redis(settings: Settings) -> Redis:
+def _store(settings: Settings, seconds: float) -> Store:
+    return Store(
+        lambda: connect_redis(settings, seconds),
+        lock_keys_only=_is_upstash(settings),
+        cluster=settings.redis_cluster,
+    )
+
+
+def connect_redis(settings: Settings, seconds: float) -> Redis:
     """A pool of connections that gives up within two seconds, so that a request never hangs on it.
 
     One retry, at once, for a connection that died while idle; none for a time-out. The old
     protocol and no driver info: each saves a round trip when connecting.
     """
     options: dict[str, Any] = {
-        "socket_timeout": _REDIS_SECONDS,
+        "socket_timeout": seconds,
         "socket_connect_timeout": _REDIS_SECONDS,
         "retry": Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
         "max_connections": _MOST_CONNECTIONS,
         "protocol": 2,
         "driver_info": None,
     }
+    kind: Any = RedisCluster if settings.redis_cluster else Redis
     if settings.redis_url:
-        return Redis.from_url(settings.redis_url, **options)
-    return Redis(
+        return kind.from_url(settings.redis_url, **options)  # type: ignore[no-any-return]
+    return kind(  # type: ignore[no-any-return]
         host=settings.redis_host,
         port=settings.redis_port,
         password=settings.redis_password or None,

@@ -4,7 +4,9 @@
       InvalidRequest        400  invalid_json missing_field invalid_field invalid_chat_id invalid_cursor
       NotFound              404  not_found chat_not_found message_not_found turn_not_found
       MethodNotAllowed      405
+      IdempotencyConflict   409  the same Idempotency-Key with another body
       TurnInProgress        409  the chat is busy, and the caller did not want to wait (any longer)
+      ChatChanged           412  If-Match names an older revision; the answer has what came since
       BodyTooLarge          413
       PromptTooLong         413
       InternalError         500  a bug of ours; the log has the details
@@ -84,6 +86,27 @@ class TurnInProgress(ChatkeepError):
         # The OpenAI SDKs would hammer a 409 on their own; this header stops them.
         headers = {"x-should-retry": "false"}
         super().__init__(message, retry_after=retry_after, headers=headers)
+
+
+class IdempotencyConflict(ChatkeepError):
+    """The same Idempotency-Key came with another body."""
+
+    status = 409
+    code = "idempotency_conflict"
+
+
+class ChatChanged(ChatkeepError):
+    """The chat is not at the revision the caller has seen; `messages` is what came since."""
+
+    status = 412
+    code = "chat_changed"
+
+    def __init__(self, message: str, *, revision: int, messages: list[Any]) -> None:
+        super().__init__(message, headers={"ETag": f'"{revision}"'})
+        self.messages = messages
+
+    def body(self) -> dict[str, Any]:
+        return super().body() | {"messages": self.messages}
 
 
 class BodyTooLarge(ChatkeepError):

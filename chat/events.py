@@ -4,16 +4,25 @@ from typing import Literal
 
 import msgspec
 
+from chat.messages import Status
+
 Ending = Literal["completed", "cancelled", "failed", "interrupted"]
 
 
-class Started(msgspec.Struct, frozen=True):
-    """The turn has begun; its ids are known."""
+class TurnIds(msgspec.Struct, frozen=True):
+    """By what names a turn is known."""
 
     turn_id: str
     chat_id: str
     user_message_id: str
     message_id: str
+
+
+class Started(msgspec.Struct, frozen=True):
+    """The turn has begun; for who resumes it, with the place they resume at."""
+
+    ids: TurnIds
+    offset: int = 0
 
 
 class Delta(msgspec.Struct, frozen=True):
@@ -25,6 +34,15 @@ class Delta(msgspec.Struct, frozen=True):
 
 class KeepAlive(msgspec.Struct, frozen=True):
     """The model is silent, the turn is not over."""
+
+
+#: What is stored of a turn that ended so, if anything is.
+STATUS_OF: dict[Ending, Status] = {
+    "completed": "completed",
+    "cancelled": "cancelled",
+    "failed": "incomplete",
+    "interrupted": "incomplete",
+}
 
 
 class Ended(msgspec.Struct, frozen=True):

@@ -1,22 +1,24 @@
-"""The chats of an owner in Redis: begin and commit a turn, read, change and delete a chat.
+"""The chats of an owner in Redis: begin and end a turn; read, change and delete a chat.
 
-A turn's two writes, begin and commit, may each be sent twice (a client library retries, a cloud
-drops a reply) and may be run by nobody's will much later (Redis was frozen while the command
-waited in its socket). So both know the turn by its nonce, and carry a deadline in Redis' own time.
+A turn's writes may each be sent twice (a client library retries, a cloud drops a reply) and may
+be run by nobody's will much later (Redis was frozen while a command waited in its socket). So all
+of them know the turn by its nonce, and those that matter carry a deadline in Redis' own time.
 """
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
 from chat.errors import NotFound, StoreUnavailable
-from chat.keyspace import chat_keys, chats_key
-from chat.messages import Chat, TurnRef, Usage, find_ref, timestamp
+from chat.keyspace import chat_keys, chats_key, log_key
+from chat.messages import Chat, Repeat, TurnRef, Usage, find_ref, timestamp
 from chat.store import Store
 
 PATIENCE_MS = 2000
-_DELETED = "The chat was deleted, or its turn taken over, while the model answered."
+_TOO_LATE = "The chat store answered too late."
+_GONE = "The chat was deleted, or this turn taken back, while the model answered."
 _FIELDS = (
     "created_at updated_at message_count prompt_tokens completion_tokens "
     "title model system metadata turn"
@@ -37,9 +39,26 @@ class Begun:
 
 @dataclass(frozen=True, slots=True)
 class Busy:
-    """Another turn is running."""
+    """Another turn is running, or was, until its instance died."""
 
     ref: TurnRef
+    alive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A turn with this idempotency key exists."""
+
+    ref: TurnRef
+    body_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """The chat is not at the expected revision; `messages` came after that."""
+
+    revision: int
+    messages: list[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,33 +66,76 @@ class Page:
     """Some messages of a history; `first` is the place of the oldest of them."""
 
     revision: int
+    running: bool
     first: int
     messages: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A chat's running turn, and the message that was asked for (or b"")."""
+
+    running: TurnRef | None
+    alive: bool
+    now_ms: int
+    revision: int
+    began_ms: int
+    said: bytes
+    model: str
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LogEnd:
+    """What a streamed turn's log ends with: how, after how many characters, the last of them."""
+
+    ending: str
+    length: int
+    rest: str
+    error: bytes = b""
 
 
 class History:
     """What is asked of Redis about chats."""
 
-    def __init__(self, store: Store, lease_seconds: float) -> None:
+    def __init__(
+        self, store: Store, *, lease_seconds: float, chat_ttl_seconds: float, log_seconds: float
+    ) -> None:
         self._store = store
-        self._lease_ms = int(lease_seconds * 1000)
+        self.lease_ms = int(lease_seconds * 1000)
+        self._ttl_ms = int(chat_ttl_seconds * 1000)
+        self._log_ms = int(log_seconds * 1000)
         self._redis_ahead_ms: int | None = None
 
-    def begin(self, owner: str, chat_id: str, nonce: str) -> Begun | Busy:
+    def begin(
+        self,
+        owner: str,
+        chat_id: str,
+        nonce: str,
+        *,
+        said: bytes,
+        streamed: bool,
+        repeat: Repeat | None = None,
+        revision: int | None = None,
+    ) -> Begun | Busy | Known | Changed:
         """Take the chat's lease in one round trip, and read what the prompt is made of."""
         keys = chat_keys(owner, chat_id)
-        reply = self._store.run(
-            "begin", [keys.chat, keys.history], nonce, self._lease_ms, self._deadline()
+        key_args = (
+            (repeat.field, repeat.body_hash, _flag(repeat.look_up)) if repeat else ("", "", "")
         )
-        outcome, now_ms = reply[0], reply[1]
-        self._redis_ahead_ms = now_ms - _monotonic_ms()
-        if outcome == b"late":
-            raise StoreUnavailable("The chat store answered too late.", retry_after=1)
-        if outcome == b"busy":
-            return Busy(TurnRef(reply[3], reply[2].decode()))
-        revision, start, model, system, messages = reply[2:]
-        ref = TurnRef(revision, nonce)
-        return Begun(ref, now_ms, start, model.decode(), system.decode(), messages)
+        reply = self._store.run(
+            "begin",
+            [keys.chat, keys.history, log_key(owner, chat_id, nonce)],
+            *(nonce, self.lease_ms, self._deadline(), said, _flag(streamed), *key_args),
+            *("" if revision is None else revision, self._ttl_ms),
+        )
+        return self._read_begin(nonce, reply)
+
+    def peek(self, owner: str, chat_id: str) -> Begun:
+        """Read what a prompt would be made of, without beginning a turn."""
+        begun = self.begin(owner, chat_id, "", said=b"", streamed=False)
+        assert isinstance(begun, Begun)
+        return begun
 
     def commit(
         self,
@@ -86,6 +148,7 @@ class History:
         user: bytes,
         assistant: bytes,
         usage: Usage,
+        log: LogEnd | None,
         fields: dict[str, str | int],
     ) -> bytes:
         """Store a turn's messages and free the lease; returns the assistant's as stored.
@@ -94,27 +157,67 @@ class History:
         NotFound when the turn was dropped, or the chat deleted, and nothing is stored.
         """
         keys = chat_keys(owner, chat_id)
-        pairs = [part for pair in fields.items() for part in pair]
+        end = log or LogEnd("", 0, "")
         reply = self._store.run(
             "commit",
-            [keys.chat, keys.history, keys.chats],
-            *(ref.nonce, ref.index + 1, ref.message_id, chat_id, now_ms, self._deadline()),
-            *(user, assistant, usage.prompt_tokens, usage.completion_tokens, began_ms, *pairs),
+            [keys.chat, keys.history, keys.chats, log_key(owner, chat_id, ref.nonce)],
+            *(
+                ref.nonce,
+                ref.index + 1,
+                ref.message_id,
+                chat_id,
+                began_ms,
+                now_ms,
+                self._deadline(),
+            ),
+            *(user, assistant, usage.prompt_tokens, usage.completion_tokens),
+            *(
+                self._ttl_ms,
+                self._log_ms if log else 0,
+                end.ending,
+                end.length,
+                end.rest,
+                end.error,
+            ),
+            *(part for pair in fields.items() for part in pair),
         )
-        if reply[0] == b"late":
-            raise StoreUnavailable("The chat store answered too late.", retry_after=1)
+        if reply[0] == b"settled":
+            return bytes(reply[1])
         if reply[0] == b"gone":
-            raise NotFound(_DELETED, code="chat_not_found")
-        return bytes(reply[1]) if reply[0] == b"settled" else assistant
+            raise NotFound(_GONE, code="chat_not_found")
+        self._learn_time(reply[1])
+        if reply[0] == b"late":
+            raise StoreUnavailable(_TOO_LATE, retry_after=1)
+        return assistant
 
-    def drop(self, owner: str, chat_id: str, ref: TurnRef) -> None:
-        """End a turn that leaves nothing behind."""
-        self._store.run("drop", [chat_keys(owner, chat_id).chat], ref.nonce)
+    def drop(
+        self,
+        owner: str,
+        chat_id: str,
+        ref: TurnRef,
+        *,
+        repeat_field: str = "",
+        streamed: bool = False,
+        error: bytes = b"{}",
+    ) -> bool:
+        """End a turn that leaves nothing behind; an empty error removes its log as well."""
+        keys = [chat_keys(owner, chat_id).chat, log_key(owner, chat_id, ref.nonce)]
+        log_ms = self._log_ms if streamed else 0
+        return bool(self._store.run("drop", keys, ref.nonce, repeat_field, log_ms, error))
 
-    def keep_lease(self, owner: str, chat_id: str, ref: TurnRef, now_ms: int) -> bool:
-        """Renew the lease; false when the turn is not the chat's any more."""
-        key = chat_keys(owner, chat_id).chat
-        return bool(self._store.run("beat", [key], ref.nonce, now_ms + self._lease_ms))
+    def look(self, owner: str, chat_id: str, place: int = -1) -> Look:
+        """The running turn, and the message at a place of the history (-1 = the newest)."""
+        keys = chat_keys(owner, chat_id)
+        reply = self._store.run("look", [keys.chat, keys.history], place)
+        now, nonce, left, revision, began, said, model, message = reply
+        self._learn_time(now)
+        ref = TurnRef(revision, nonce.decode()) if nonce else None
+        return Look(ref, left > 0, now, revision, began, said, model.decode(), message)
+
+    def find_message(self, owner: str, chat_id: str, ref: TurnRef) -> bytes | None:
+        """The assistant's message of a turn."""
+        message = self.look(owner, chat_id, ref.index + 1).message
+        return message if message.startswith(b'{"id":"%b"' % ref.message_id.encode()) else None
 
     def load(
         self, owner: str, chat_id: str, *, limit: int, before: str = "", known: str = ""
@@ -129,7 +232,7 @@ class History:
             return None
         index = place.index if place else 0
         reply = self._store.run("history", [keys.chat, keys.history], limit, known, index, before)
-        return Page(*reply) if reply else None
+        return Page(reply[0], bool(reply[1]), reply[2], reply[3]) if reply else None
 
     def find_chat(self, owner: str, chat_id: str) -> Chat | None:
         key = chat_keys(owner, chat_id).chat
@@ -139,18 +242,28 @@ class History:
         """Change a chat's fields; false when there is no such chat."""
         keys = chat_keys(owner, chat_id)
         pairs = [part for pair in fields.items() for part in pair]
-        return bool(self._store.run("patch", [keys.chat, keys.chats], chat_id, *pairs))
+        places = [keys.chat, keys.chats, keys.history]
+        return bool(self._store.run("patch", places, chat_id, self._ttl_ms, *pairs))
 
     def delete(self, owner: str, chat_id: str) -> None:
         """Remove a chat and everything of it, also when there is none."""
         keys = chat_keys(owner, chat_id)
-        self._store.run("delete", [keys.chat, keys.history, keys.chats], chat_id)
+        turn, logs = b"", b""
+        while True:
+            nonces = [turn.decode(), *(entry.partition("@")[0] for entry in logs.decode().split())]
+            places = [log_key(owner, chat_id, nonce) for nonce in nonces if nonce]
+            every = [keys.chat, keys.history, keys.chats, *places]
+            reply = self._store.run("delete", every, chat_id, turn, logs)
+            if not reply:
+                return
+            turn, logs = reply
 
     def list_chats(
         self, owner: str, limit: int, after: tuple[str, str] | None
     ) -> tuple[list[Chat], tuple[str, str] | None]:
         """The newest chats after the cursor (updated_at in ms, chat id), and the next cursor."""
-        reply = self._store.run("chats", [chats_key(owner)], limit + 1, *(after or ("", "")))
+        place = after or ("", "")
+        reply = self._store.run("chats", [chats_key(owner)], limit + 1, *place, self._ttl_ms)
         ids = [chat_id.decode() for chat_id in reply[::2]]
         if not ids:
             return [], None
@@ -163,6 +276,25 @@ class History:
     def ping(self) -> None:
         """Raises StoreUnavailable unless Redis answers."""
         self._store.ping()
+
+    def _read_begin(self, nonce: str, reply: list[Any]) -> Begun | Busy | Known | Changed:
+        outcome, now_ms, *rest = reply
+        self._learn_time(now_ms)
+        match outcome, rest:
+            case b"begun", [count, start, model, system, messages]:
+                ref = TurnRef(count, nonce)
+                return Begun(ref, now_ms, start, model.decode(), system.decode(), messages)
+            case b"busy", [turn, count, left]:
+                return Busy(TurnRef(count, turn.decode()), left > 0)
+            case b"known", [entry]:
+                body_hash, index, known = entry.decode().split()
+                return Known(TurnRef(int(index), known), body_hash)
+            case b"changed", [count, messages]:
+                return Changed(count, messages)
+        raise StoreUnavailable(_TOO_LATE, retry_after=1)
+
+    def _learn_time(self, redis_now_ms: int) -> None:
+        self._redis_ahead_ms = redis_now_ms - _monotonic_ms()
 
     def _deadline(self) -> int | str:
         """Until when Redis may still run a command, in its own time; unknown before first contact."""
@@ -192,6 +324,10 @@ def _read_chat(chat_id: str, row: list[bytes | None]) -> Chat | None:
 
 def _text(value: bytes | None) -> str | None:
     return value.decode() if value else None
+
+
+def _flag(on: bool) -> str:
+    return "1" if on else ""
 
 
 def _monotonic_ms() -> int:

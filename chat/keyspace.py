@@ -1,22 +1,27 @@
 """Every key in Redis. `{owner}` is the hash tag: all keys one script touches share a cluster slot.
 
-    ck:{owner}:chats             ZSET    chat id -> updated_at (ms); the list of an owner's chats
-    ck:{owner}:chat:<chat>       HASH    one chat, and its running turn; fields below
-    ck:{owner}:history:<chat>    LIST    its messages as JSON, oldest first; only ever appended to
+    ck:{owner}:chats                  ZSET    chat id -> updated_at (ms); the list of an owner's chats
+    ck:{owner}:chat:<chat>            HASH    one chat, and its running turn; fields below
+    ck:{owner}:history:<chat>         LIST    its messages as JSON, oldest first; only appended to
+    ck:{owner}:log:<chat>:<nonce>     STREAM  the events of one streamed turn; entries in streams.py
 
-No key has a TTL. All are written by the scripts in `chat/lua`, called from `history.py`, only.
+TTL: chat and history CHAT_TTL_SECONDS from the last change (0: none); a log LOG_SECONDS from its
+end, none while its turn runs, so that a dead turn waits for whoever comes next. Writers: the
+scripts in `chat/lua`, called from history.py; a log's entries between its ends, streams.py.
 The owner never holds a brace, a chat id never a colon.
 
 Fields of a chat:
 
-    created_at updated_at        ms; without `created_at` the chat does not exist: only its first
-                                 turn is running
-    message_count                length of the history = the revision
-    start                        place in the history of the oldest message in the prompt
+    created_at updated_at    ms; without `created_at` the chat does not exist: its first turn runs
+    message_count            length of the history = the revision
+    start                    place in the history of the oldest message in the prompt
     prompt_tokens completion_tokens    sums over all turns
-    title model system metadata  as set by PATCH or a turn; metadata is JSON
-    turn                         nonce of the running turn, the fencing token; empty: none
-    lease                        ms until which nobody may take the turn for dead
+    title model system metadata        as set by PATCH or a turn; metadata is JSON
+    turn                     nonce of the running turn, the fencing token; empty: none
+    lease                    ms until which nobody may take that turn for dead
+    began said               when it began, and what was asked (JSON, messages.Said)
+    logs                     `<nonce>@<expiry in ms> ` of each log that has ended
+    k:<hash>                 `<hash of the body> <place> <nonce>` of the turn an Idempotency-Key made
 """
 
 from dataclasses import dataclass
@@ -38,3 +43,7 @@ def chats_key(owner: str) -> str:
 def chat_keys(owner: str, chat_id: str) -> ChatKeys:
     prefix = f"ck:{{{owner}}}:"
     return ChatKeys(f"{prefix}chats", f"{prefix}chat:{chat_id}", f"{prefix}history:{chat_id}")
+
+
+def log_key(owner: str, chat_id: str, nonce: str) -> str:
+    return f"ck:{{{owner}}}:log:{chat_id}:{nonce}"

@@ -50,6 +50,62 @@ class AssistantMessage(msgspec.Struct, frozen=True):
     turn_id: str
 
 
+def write_user_message(
+    ref: "TurnRef",
+    content: msgspec.Raw,
+    metadata: dict[str, Any] | msgspec.UnsetType,
+    *,
+    began_ms: int,
+    parent_id: str | None,
+) -> bytes:
+    """A turn's user message as it is stored."""
+    return msgspec.json.encode(
+        UserMessage(
+            id=ref.user_message_id,
+            role="user",
+            content=content,
+            created_at=timestamp(began_ms),
+            parent_id=parent_id,
+            metadata=metadata,
+        )
+    )
+
+
+def write_assistant_message(
+    ref: "TurnRef",
+    chat_id: str,
+    text: str,
+    *,
+    model: str,
+    status: Status,
+    now_ms: int,
+    finish_reason: str | None = None,
+    usage: Usage | None = None,
+) -> bytes:
+    """A turn's answer as it is stored."""
+    return msgspec.json.encode(
+        AssistantMessage(
+            id=ref.message_id,
+            role="assistant",
+            content=text,
+            created_at=timestamp(now_ms),
+            parent_id=ref.user_message_id,
+            model=model,
+            finish_reason=finish_reason,
+            status=status,
+            usage=usage,
+            chat_id=chat_id,
+            turn_id=ref.turn_id,
+        )
+    )
+
+
+def read_answer(message: bytes) -> AssistantMessage:
+    """A stored assistant's message."""
+    return _answer.decode(message)
+
+
+_answer = msgspec.json.Decoder(AssistantMessage)
 _ID = re.compile(r"(?:msg|turn)_([0-9a-f]{1,8})([0-9a-f]{24})")
 
 
@@ -120,6 +176,25 @@ class Chat(msgspec.Struct, frozen=True):
     metadata: msgspec.Raw
     usage: Usage
     active_turn: str | None
+
+
+class Said(msgspec.Struct, frozen=True):
+    """What rests with a running turn in Redis, so that anybody can end it in its place."""
+
+    content: msgspec.Raw
+    stream: bool
+    model: str | None
+    system: str | None
+    repeat_field: str
+    metadata: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+
+
+class Repeat(msgspec.Struct, frozen=True):
+    """An idempotency key: its field of the chat, and what the body must hash to."""
+
+    field: str
+    body_hash: str
+    look_up: bool
 
 
 class Ask(msgspec.Struct, frozen=True):

@@ -51,6 +51,10 @@ class Settings:
     redis_url: str = _setting(
         "", "redis://, rediss:// or unix:// URL, instead of the four above.", secret=True
     )
+    redis_cluster: bool = _setting(False, "Redis is a cluster, and this is any node of it.")
+    chat_ttl_seconds: float = _setting(
+        0.0, "A chat is forgotten so long after its last turn; 0 keeps it for ever.", least=0.0
+    )
     max_body_bytes: int = _setting(1024 * 1024, "Largest request body, in bytes.", least=1)
     max_prompt_tokens: int = _setting(
         100_000, "Largest prompt, in tokens by estimate; older turns are left out.", least=1
@@ -66,6 +70,12 @@ class Settings:
     )
     queue_seconds: float = _setting(
         30.0, "How long a message waits for the turn before it.", least=0.0
+    )
+    log_seconds: float = _setting(
+        300.0, "How long a turn that has ended can be resumed event by event.", least=1.0
+    )
+    store_patience_seconds: float = _setting(
+        60.0, "How long a turn waits to be stored while Redis is away.", least=0.0
     )
     cors_origins: str = _setting(
         "", "Origins of web apps, comma separated, or *; empty: no CORS headers."

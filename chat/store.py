@@ -1,32 +1,44 @@
 """The one door to Redis: scripts by their hash, and every failure as StoreUnavailable.
 
-All reads and writes go through scripts: each is one atomic step and one round trip, and on
+Reads and writes of chats go through scripts: each is one atomic step and one round trip, and on
 replicated services (Upstash) a script runs on the leader, where a plain read may be stale.
 """
 
 import hashlib
 import logging
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from redis import Redis
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from chat.errors import StoreUnavailable
 
 _LUA = Path(__file__).parent / "lua"
 log = logging.getLogger("chatkeep")
 
+Command = tuple[str | bytes | int, ...]
+
 
 class Store:
-    """Runs the scripts of `chat/lua` by name."""
+    """Runs scripts of `chat/lua` by name, and plain commands in batches.
 
-    def __init__(self, client: "Redis", *, lock_keys_only: bool) -> None:
+    `connect` makes the client at first use. A cluster's, unlike a single server's, asks for the
+    slots while it is made, so that may fail, and is tried again.
+    """
+
+    def __init__(
+        self, connect: Callable[[], "Redis"], *, lock_keys_only: bool, cluster: bool
+    ) -> None:
         # Upstash locks the whole database for a script that does not carry this line;
         # every other server refuses a script that does.
         first_line = "#!lua flags=allow-key-locking\n" if lock_keys_only else ""
-        self._client = client
+        self._connect = connect
+        self._cluster = cluster
+        self._made: Any = None
+        self._making = threading.Lock()
         self._sources = {path.stem: first_line + path.read_text() for path in _LUA.glob("*.lua")}
         self._hashes = {
             name: hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
@@ -37,16 +49,65 @@ class Store:
         """One round trip; raises StoreUnavailable when Redis does not answer, or answers no."""
         try:
             try:
-                return self._client.evalsha(self._hashes[script], len(keys), *keys, *args)
+                return self._client.execute_command(*self.command(script, keys, *args))
             except NoScriptError:
                 return self._client.eval(self._sources[script], len(keys), *keys, *args)
         except RedisError as error:
-            log.warning("redis: %s in %s: %s", type(error).__name__, script, error)
-            raise StoreUnavailable("The chat store cannot be reached.", retry_after=1) from error
+            raise _unavailable(script, error) from error
+
+    def command(self, script: str, keys: Sequence[str], *args: str | bytes | int) -> Command:
+        """A script as a command for `send`."""
+        return ("EVALSHA", self._hashes[script], len(keys), *keys, *args)
+
+    def send(self, commands: Sequence[Command]) -> list[Any]:
+        """Several commands in one round trip; the reply to one may be a ResponseError."""
+        try:
+            pipe = self._client.pipeline(transaction=False)
+            for command in commands:
+                pipe.execute_command(*command)
+            replies: list[Any] = pipe.execute(raise_on_error=False)
+            return replies
+        except RedisError as error:
+            raise _unavailable("a batch", error) from error
+
+    def read_stream(
+        self, key: str, after: str, block_ms: int
+    ) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        """Entries of a stream after an id; waits for the first, but not longer than `block_ms`."""
+        # A cluster's client would ask the server, at every XREAD, where the key is in it.
+        where = {"target_nodes": self._client.get_node_from_key(key)} if self._cluster else {}
+        wait = ("BLOCK", block_ms) if block_ms else ()
+        try:
+            reply = self._client.execute_command("XREAD", *wait, "STREAMS", key, after, **where)
+        except RedisError as error:
+            raise _unavailable("XREAD", error) from error
+        return list(reply[0][1]) if reply else []
 
     def ping(self) -> None:
         """Raises StoreUnavailable unless Redis answers."""
         try:
             self._client.ping()
         except RedisError as error:
-            raise StoreUnavailable("The chat store cannot be reached.", retry_after=1) from error
+            raise _unavailable("PING", error) from error
+
+    @property
+    def _client(self) -> Any:
+        if self._made is None:
+            with self._making:
+                self._made = self._made or self._connect()
+        return self._made
+
+
+def was_refused(reply: object) -> bool:
+    """Whether Redis said no to one command of a batch."""
+    return isinstance(reply, ResponseError)
+
+
+def was_unknown(reply: object) -> bool:
+    """Whether Redis does not have the script (it was restarted): `run` will send it."""
+    return isinstance(reply, NoScriptError)
+
+
+def _unavailable(what: str, error: RedisError) -> StoreUnavailable:
+    log.warning("redis: %s in %s: %s", type(error).__name__, what, error)
+    return StoreUnavailable("The chat store cannot be reached.", retry_after=1)

@@ -1,31 +1,34 @@
 """The state of one turn between the model and its client. Pure: no I/O, no clock, no threads.
 
-In:   `receive(bytes, now)`, `upstream_ended()`, `fail(error)`, `tick(now)`
-Out:  the events each of these returns, and once `ended`: `status`, `text`, `error`
+In:   `receive(bytes, now)`, `upstream_ended()`, `fail(error)`, `stop(reason)`, `tick(now)`
+Out:  the events each of these returns; once `ending` is set: `stored`, `text`, `error`
 
-    status       meaning                                            stored
-    completed    the model came to its end                          yes
-    incomplete   a streamed answer broke off after its first text   yes, with the error told
-    None         it failed before that                              no
+    ending       how it came about                                    stored as
+    completed    the model came to its end                            completed
+    cancelled    somebody asked for it                                cancelled
+    interrupted  its instance was told to end, or taken for dead      incomplete
+    failed       a streamed answer broke off after its first text     incomplete, with the error told
+    failed       anything before that; or it was rolled back          not at all
 
-The rules for what is stored live here and nowhere else.
+The first ending counts. These rules live here and nowhere else.
 """
 
 from chat import completions, sse
-from chat.errors import ChatkeepError, UpstreamRefused
-from chat.events import Delta, Event, KeepAlive
-from chat.messages import Status, Usage
+from chat.errors import ChatkeepError, TurnInProgress, UpstreamRefused
+from chat.events import Delta, Ending, Event, KeepAlive
+from chat.messages import Usage
 
-_CUT = "The model API broke off in the middle of its answer."
+CUT = "The model API broke off in the middle of its answer."
 _UNREADABLE = "The model API's answer cannot be read."
+_ROLLED_BACK = "A newer message took this turn's place; nothing of it is stored."
 
 
 class Turn:
     """One answer of the model as it comes; `now` is any clock in seconds that never goes back."""
 
     def __init__(self, *, stream: bool, keepalive_seconds: float, now: float) -> None:
-        self.ended = False
-        self.status: Status | None = None
+        self.ending: Ending | None = None
+        self.stored = False
         self.error: ChatkeepError | None = None
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
@@ -48,10 +51,10 @@ class Turn:
             return []
         events: list[Event] = []
         for data in self._decoder.receive(piece):
-            if self.ended:  # whatever follows [DONE] means nothing
+            if self.ending:  # whatever follows [DONE] means nothing
                 break
             if data == completions.DONE:
-                self._complete()
+                self._end("completed")
             else:
                 events += self._read_part(data)
         if events:
@@ -60,27 +63,39 @@ class Turn:
 
     def upstream_ended(self) -> list[Event]:
         """The upstream's answer is over, in good order as far as HTTP can tell."""
-        if self.ended:
+        if self.ending:
             return []
         events = [] if self._stream else self._read_part(b"".join(self._body))
         whole = self.finish_reason or (not self._stream and self.offset)
-        if not self.ended:
-            self._complete() if whole else self.fail(UpstreamRefused(_CUT))
+        if whole:
+            self._end("completed")
+        else:
+            self.fail(UpstreamRefused(CUT))
         return events
 
     def fail(self, error: ChatkeepError) -> None:
         """The upstream refused, broke off or stayed silent."""
-        if self.ended:
+        if self.ending:
             return
         if self.finish_reason and self._stream:
-            self._complete()  # all had been said
+            self._end("completed")  # all had been said
             return
-        self.ended, self.error = True, error
-        self.status = "incomplete" if self._stream and self.offset else None
+        self._end("failed", stored=self._stream and self.offset > 0)
+        self.error = error
+
+    def stop(self, reason: str) -> None:
+        """Somebody wants it to end: `cancelled`, `interrupted`, or `rollback`."""
+        if self.ending:
+            return
+        if reason == "rollback":
+            self._end("failed", stored=False)
+            self.error = TurnInProgress(_ROLLED_BACK)
+        else:
+            self._end("cancelled" if reason == "cancelled" else "interrupted")
 
     def tick(self, now: float) -> list[Event]:
         """Time has passed and nothing came."""
-        if self.ended or now - self._quiet_since < self._keepalive_seconds:
+        if now - self._quiet_since < self._keepalive_seconds:
             return []
         self._quiet_since = now
         return [KeepAlive()]
@@ -89,8 +104,8 @@ class Turn:
         """Seconds from now until `tick` has something to say."""
         return max(0.0, self._quiet_since + self._keepalive_seconds - now)
 
-    def _complete(self) -> None:
-        self.ended, self.status = True, "completed"
+    def _end(self, ending: Ending, *, stored: bool = True) -> None:
+        self.ending, self.stored = ending, stored
 
     def _read_part(self, data: bytes) -> list[Event]:
         try:

@@ -6,26 +6,41 @@ from pathlib import Path
 from tests.harness import ROOT
 
 ROWS = [  # bottom row first
-    {"messages", "events", "errors", "keyspace", "settings", "sse", "http1", "completions"},
+    {
+        "messages",
+        "events",
+        "errors",
+        "keyspace",
+        "settings",
+        "sse",
+        "http1",
+        "completions",
+        "shutdown",
+    },
     {"turn", "context", "dialects"},
     {"store"},
-    {"history", "upstream"},
+    {"history", "streams", "upstream"},
+    {"run"},
+    {"recovery"},
+    {"reader"},
     {"turns"},
     {"web"},
     {"app"},
 ]
 # Within the bottom row, codecs and events may use the values.
 VALUES = {"messages", "errors"}
+DRIVERS = {"run", "reader", "recovery", "turns", "web"}
 OWNERS = {
     "redis": {"store", "app"},
     "urllib3": {"upstream"},
     "openai": {"upstream"},
     "flask": {"web", "app"},
     "werkzeug": {"web"},
-    "os": {"settings"},
-    "socket": {"upstream"},
-    "time": {"upstream", "history", "turns", "web"},
-    "threading": {"upstream"},
+    "os": {"settings", "shutdown"},
+    "signal": {"shutdown"},
+    "socket": {"upstream", "web"},
+    "time": {"upstream", "history", "streams", "shutdown"} | DRIVERS,
+    "threading": {"upstream", "store", "streams", "shutdown"},
 }
 PURE = ROWS[1] | {"messages", "events", "errors", "keyspace", "sse", "http1", "completions"}
 ALLOWED_IN_PURE = set("msgspec collections dataclasses datetime json re secrets typing".split())

@@ -39,36 +39,36 @@ def test_every_cut_of_the_bytes_gives_the_same_text() -> None:
         turn = _turn()
         turn.receive(stream[:cut], 101)
         turn.receive(stream[cut:], 102)
-        assert (turn.text, turn.status) == ("a😀\n\u2028", "completed")
+        assert (turn.text, turn.ending) == ("a😀\n\u2028", "completed")
         assert turn.usage == Usage(3, 2, 5)
 
 
 def test_done_is_an_end_even_without_a_finish_reason() -> None:
     turn = _turn()
     turn.receive(_chunk("x") + DONE, 101)
-    assert (turn.ended, turn.status, turn.finish_reason) == (True, "completed", None)
+    assert (turn.ending, turn.stored, turn.finish_reason) == ("completed", True, None)
 
 
 def test_a_finish_reason_is_an_end_even_without_done() -> None:
     turn = _turn()
     turn.receive(_chunk("x", "length"), 101)
-    assert not turn.ended, "the usage may still come"
+    assert not turn.ending, "the usage may still come"
     turn.upstream_ended()
-    assert (turn.status, turn.finish_reason) == ("completed", "length")
+    assert (turn.ending, turn.finish_reason) == ("completed", "length")
 
 
 def test_a_connection_lost_after_the_finish_reason_loses_nothing() -> None:
     turn = _turn()
     turn.receive(_chunk("x", "stop"), 101)
     turn.fail(UpstreamRefused("broke off"))
-    assert (turn.status, turn.error) == ("completed", None)
+    assert (turn.ending, turn.error) == ("completed", None)
 
 
 def test_neither_is_a_cut_and_what_was_said_is_kept() -> None:
     turn = _turn()
     turn.receive(_chunk("half an ans"), 101)
     turn.upstream_ended()
-    assert (turn.status, turn.text) == ("incomplete", "half an ans")
+    assert (turn.ending, turn.stored, turn.text) == ("failed", True, "half an ans")
     assert isinstance(turn.error, UpstreamRefused)
 
 
@@ -76,7 +76,7 @@ def test_a_failure_before_the_first_character_leaves_nothing() -> None:
     turn = _turn()
     turn.receive(_chunk("") + b": comment\n\n", 101)
     turn.fail(UpstreamTimeout("silent"))
-    assert (turn.ended, turn.status) == (True, None)
+    assert (turn.ending, turn.stored) == ("failed", False)
 
 
 def test_the_first_ending_counts() -> None:
@@ -84,7 +84,7 @@ def test_the_first_ending_counts() -> None:
     turn.receive(_chunk("x") + DONE + _chunk("y"), 101)
     turn.fail(UpstreamTimeout("silent"))
     assert turn.receive(_chunk("z"), 102) == []
-    assert (turn.status, turn.text, turn.error) == ("completed", "x", None)
+    assert (turn.ending, turn.text, turn.error) == ("completed", "x", None)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_the_first_ending_counts() -> None:
 def test_an_unreadable_chunk_fails_the_turn(data: bytes) -> None:
     turn = _turn()
     turn.receive(_chunk("x") + b"data: %b\n\n" % data, 101)
-    assert (turn.status, turn.text) == ("incomplete", "x")
+    assert (turn.ending, turn.stored, turn.text) == ("failed", True, "x")
 
 
 def test_an_error_inside_the_stream_is_told() -> None:
@@ -105,7 +105,7 @@ def test_an_error_inside_the_stream_is_told() -> None:
 def test_half_an_emoji_does_no_harm() -> None:
     turn = _turn()
     turn.receive(b'data: {"choices":[{"delta":{"content":"a\\ud83d"}}]}\n\n' + DONE, 101)
-    assert (turn.text, turn.status) == ("a\ufffd", "completed")
+    assert (turn.text, turn.ending) == ("a\ufffd", "completed")
 
 
 def test_a_refusal_is_an_answer_too() -> None:
@@ -131,7 +131,7 @@ def test_an_unstreamed_answer_is_read_at_its_end() -> None:
     body = json.dumps({"choices": [{"message": message, "finish_reason": "stop"}]}).encode()
     assert turn.receive(body[:9], 101) == turn.receive(body[9:], 101) == []
     turn.upstream_ended()
-    assert (turn.text, turn.status, turn.finish_reason) == ("Hello", "completed", "stop")
+    assert (turn.text, turn.ending, turn.finish_reason) == ("Hello", "completed", "stop")
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"null", b'{"choices":[]}', b'{"choices":[{}]}'])
@@ -139,4 +139,17 @@ def test_an_unstreamed_answer_that_is_none_stores_nothing(body: bytes) -> None:
     turn = _turn(stream=False)
     turn.receive(body, 101)
     turn.upstream_ended()
-    assert turn.ended and turn.status is None and turn.error
+    assert turn.ending == "failed" and not turn.stored and turn.error
+
+
+def test_a_stop_keeps_what_was_said_and_a_rollback_does_not() -> None:
+    for reason, ending, stored in [
+        ("cancelled", "cancelled", True),
+        ("interrupted", "interrupted", True),
+        ("rollback", "failed", False),
+    ]:
+        turn = _turn()
+        turn.receive(_chunk("x"), 101)
+        turn.stop(reason)
+        turn.receive(_chunk("y") + DONE, 102)
+        assert (turn.ending, turn.stored, turn.text) == (ending, stored, "x")

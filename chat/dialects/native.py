@@ -9,6 +9,7 @@ from chat.dialects import Body
 from chat.events import Delta, Ended, Event, KeepAlive, Started
 from chat.messages import Ask
 
+WHEN_BUSY = ("enqueue", "reject", "interrupt", "rollback")
 _LONGEST_NAME = 256
 _KEEP_ALIVE = b": keep-alive\n\n"
 
@@ -26,7 +27,7 @@ def read_request(raw: bytes, *, accept: str) -> Ask:
         temperature=body.number("temperature", least=0, most=2),
         max_tokens=body.whole_number("max_tokens", least=1, most=2**31 - 1),
         parent_id=body.text("parent_id", longest=_LONGEST_NAME),
-        when_busy=body.choice("when_busy", "enqueue", "reject") or "enqueue",
+        when_busy=body.choice("when_busy", *WHEN_BUSY) or "enqueue",
         metadata=_unset_if_none(body.mapping("metadata")),
     )
 
@@ -52,7 +53,8 @@ def write_event(event: Event) -> bytes:
     if isinstance(event, KeepAlive):
         return _KEEP_ALIVE
     if isinstance(event, Started):
-        return b"retry: 2000\n" + sse.encode("started", msgspec.json.encode(event), event_id=0)
+        ids = msgspec.json.encode(event.ids)
+        return b"retry: 2000\n" + sse.encode("started", ids, event_id=event.offset)
     return sse.encode(event.ending, _ending_data(event), event_id=event.offset)
 
 

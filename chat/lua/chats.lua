@@ -1,6 +1,11 @@
 -- List chat ids, newest first.    KEYS  chats
--- ARGV  limit, score and id of the last chat the caller has seen ("" = none)
+-- ARGV  limit, score and id of the last chat the caller has seen ("" = none), ttl_ms (0 = for ever)
 -- Returns {id, score, id, score, ...}
+if ARGV[4] ~= '0' then -- chats expire by themselves, their places in this list do not
+  local time = redis.call('TIME')
+  local now = time[1] * 1000 + math.floor(time[2] / 1000)
+  redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[4])
+end
 local first = 0
 if ARGV[3] ~= '' then
   if redis.call('ZSCORE', KEYS[1], ARGV[3]) == ARGV[2] then

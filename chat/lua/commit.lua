@@ -1,11 +1,12 @@
--- End a turn: store both its messages and free the lease.
--- KEYS  chat, history, chats
--- ARGV  nonce, index and id of the assistant's message, chat_id, now, deadline_ms ("" = none),
---       user, assistant, prompt_tokens, completion_tokens, when the turn began, then pairs of
---       further chat fields
--- Returns {"stored", revision}; {"settled", message} when the turn has been stored before, by
--- this caller or another; {"gone"} when it was dropped or its chat deleted; or {"late"}.
-local chat = redis.call('HMGET', KEYS[1], 'turn', 'created_at', 'prompt_tokens', 'completion_tokens')
+-- End a turn: store both its messages, end its log, free the lease.
+-- KEYS  chat, history, chats, log
+-- ARGV  nonce, place and id of the assistant's message, chat_id, when it began, now, deadline_ms
+--       ("" = none), user, assistant, prompt_tokens, completion_tokens, ttl_ms of the chat (0 = for
+--       ever), ttl_ms of the log (0 = it has none), ending, length, rest of the text, error, then
+--       pairs of further chat fields
+-- Returns {"stored", now}; {"settled", message} when the turn has been stored before, by
+-- this caller or another; {"gone"} when it was dropped or its chat deleted; or {"late", now}.
+local chat = redis.call('HMGET', KEYS[1], 'turn', 'created_at', 'prompt_tokens', 'completion_tokens', 'logs')
 if chat[1] ~= ARGV[1] then
   local message = redis.call('LINDEX', KEYS[2], ARGV[2])
   if message and string.find(message, '{"id":"' .. ARGV[3] .. '"', 1, true) == 1 then
@@ -13,16 +14,27 @@ if chat[1] ~= ARGV[1] then
   end
   return {'gone'}
 end
-if ARGV[6] ~= '' then
-  local time = redis.call('TIME')
-  if time[1] * 1000 + math.floor(time[2] / 1000) > tonumber(ARGV[6]) then
-    return {'late'}
-  end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+if ARGV[7] ~= '' and now > tonumber(ARGV[7]) then
+  return {'late', now}
 end
-local revision = redis.call('RPUSH', KEYS[2], ARGV[7], ARGV[8])
-redis.call('HSET', KEYS[1], 'turn', '', 'lease', '', 'message_count', revision,
-  'created_at', chat[2] or ARGV[11], 'updated_at', ARGV[5],
-  'prompt_tokens', (chat[3] or 0) + ARGV[9], 'completion_tokens', (chat[4] or 0) + ARGV[10],
-  unpack(ARGV, 12))
-redis.call('ZADD', KEYS[3], ARGV[5], ARGV[4])
-return {'stored', revision}
+local logs = '' -- those that have not expired yet, for whoever deletes the chat
+for nonce, expiry in string.gmatch(chat[5] or '', '(%x+)@(%d+)') do
+  if tonumber(expiry) > now then logs = logs .. nonce .. '@' .. expiry .. ' ' end
+end
+if ARGV[13] ~= '0' then
+  redis.call('XADD', KEYS[4], '9007199254740991-0', 'e', ARGV[14], 'n', ARGV[15], 'x', ARGV[16], 'f', ARGV[17])
+  redis.call('PEXPIRE', KEYS[4], ARGV[13])
+  logs = logs .. ARGV[1] .. '@' .. string.format('%d', now + ARGV[13])
+end
+local revision = redis.call('RPUSH', KEYS[2], ARGV[8], ARGV[9])
+redis.call('HSET', KEYS[1], 'turn', '', 'said', '', 'message_count', revision, 'created_at', chat[2] or ARGV[5],
+  'updated_at', ARGV[6], 'prompt_tokens', (chat[3] or 0) + ARGV[10],
+  'completion_tokens', (chat[4] or 0) + ARGV[11], 'logs', logs, unpack(ARGV, 18))
+redis.call('ZADD', KEYS[3], ARGV[6], ARGV[4])
+if ARGV[12] ~= '0' then
+  redis.call('PEXPIRE', KEYS[1], ARGV[12])
+  redis.call('PEXPIRE', KEYS[2], ARGV[12])
+end
+return {'stored', now}

@@ -2,11 +2,12 @@
 -- KEYS  chat, history
 -- ARGV  limit, the revision the caller knows ("" = none), index and id of the message before
 --       which to stop ("" = none)
--- Returns {revision, first_index, messages}; no messages when the known revision is current;
--- or false when there is no message of that id.
-local revision = tonumber(redis.call('HGET', KEYS[1], 'message_count') or 0)
+-- Returns {revision, whether a turn is running, first_index, messages}; no messages when the
+-- known revision is current; or false when there is no message of that id.
+local chat = redis.call('HMGET', KEYS[1], 'message_count', 'turn')
+local revision, running = tonumber(chat[1] or 0), (chat[2] or '') ~= '' and 1 or 0
 if ARGV[2] == tostring(revision) then
-  return {revision, 0, {}}
+  return {revision, running, 0, {}}
 end
 local stop = revision
 if ARGV[4] ~= '' then
@@ -18,6 +19,6 @@ if ARGV[4] ~= '' then
 end
 local first = math.max(0, stop - ARGV[1])
 if first >= stop then
-  return {revision, first, {}}
+  return {revision, running, first, {}}
 end
-return {revision, first, redis.call('LRANGE', KEYS[2], first, stop - 1)}
+return {revision, running, first, redis.call('LRANGE', KEYS[2], first, stop - 1)}

@@ -11,10 +11,13 @@ from flask import Request, Response
 from chat.dialects import native
 from chat.errors import InvalidRequest, NotFound, StoreUnavailable
 from chat.events import Event
-from chat.history import History
-from chat.messages import id_of
+from chat.history import History, Page
+from chat.messages import find_ref, id_of
+from chat.reader import Reader
+from chat.run import Run
 from chat.settings import VERSION, Settings
-from chat.turns import Run, Turns
+from chat.turns import Turns
+from chat.web.headers import pause_for, read_if_match, read_repeat
 from chat.web.routes import Route, json_response, whole_number
 
 _MOST_MESSAGES = 1000
@@ -44,34 +47,80 @@ class NativeRoutes:
             Route("DELETE", "/<not_reserved:chat_id>", self.delete_chat),
             Route("POST", "/<chat_id>/chat", self.post_message),
             Route("GET", "/<chat_id>/chat", self.get_history),
+            Route("GET", "/<chat_id>/chat/stream", self.resume),
+            Route("GET", "/<chat_id>/turns/<turn_id>/stream", self.resume),
+            Route("POST", "/<chat_id>/chat/stop", self.stop),
+            Route("POST", "/<chat_id>/chat/preview", self.preview),
             Route("DELETE", "/<chat_id>/chat", self.delete_chat),
         ]
 
     def post_message(self, request: Request, chat_id: str) -> Response:
         began = time.monotonic()
-        accept = request.headers.get("Accept", "")
-        ask = native.read_request(request.get_data(), accept=accept)
-        run = self._turns.begin(_OWNER, chat_id, ask)
-        if ask.stream:
-            first = run.wait_for_answer(self._settings.keepalive_seconds)
-            response = Response(EventStream(run, first), headers=_STREAM_HEADERS)
-        else:
-            message = run.finish()
-            response = json_response(message, headers={"ETag": f'"{run.revision}"'})
-        response.headers["Server-Timing"] = _server_timing(run, began)
-        return response
+        ask = native.read_request(request.get_data(), accept=request.headers.get("Accept", ""))
+        repeat, revision = read_repeat(request), read_if_match(request)
+        while True:
+            turn = self._turns.begin(
+                _OWNER, chat_id, ask, repeat=repeat, revision=revision, pause=pause_for(request)
+            )
+            if ask.stream:
+                return self._stream(turn, began)
+            if isinstance(turn, Run):
+                return self._answer(turn.finish(), _server_timing(turn, began))
+            if message := turn.finish().message:
+                return self._answer(bytes(message))
+            # The turn of this key failed and left nothing: then it may run again.
+
+    def resume(self, request: Request, chat_id: str, turn_id: str | None = None) -> Response:
+        # A browser that reconnects sends the header, and still the query of its first request.
+        offset = request.headers.get("Last-Event-ID") or request.args.get("after", "0")
+        if not (offset.isascii() and offset.isdigit() and len(offset) < 16):
+            raise InvalidRequest("`after` must be a number.", param="after", code="invalid_cursor")
+        reader = self._turns.resume(_OWNER, chat_id, turn_id, int(offset))
+        return self._stream(reader, None) if reader else Response(status=204)
+
+    def stop(self, request: Request, chat_id: str) -> Response:
+        message = self._turns.stop(_OWNER, chat_id)
+        return self._answer(message) if message else Response(status=204)
+
+    def preview(self, request: Request, chat_id: str) -> Response:
+        ask = native.read_request(request.get_data(), accept="")
+        model, prompt = self._turns.preview(_OWNER, chat_id, ask)
+        return json_response(
+            {
+                "model": model,
+                "messages": prompt.messages,
+                "prompt_tokens_estimate": prompt.tokens,
+                "dropped_messages": prompt.start,
+            }
+        )
+
+    def _answer(self, message: bytes, server_timing: str = "") -> Response:
+        place = find_ref(id_of(message))
+        headers = {"ETag": f'"{place.index + 1}"'} if place else {}
+        if server_timing:
+            headers["Server-Timing"] = server_timing
+        return json_response(message, headers=headers)
+
+    def _stream(self, turn: Run | Reader, began: float | None) -> Response:
+        first: list[Event] = []
+        headers = dict(_STREAM_HEADERS)
+        if isinstance(turn, Run) and began is not None:
+            first = turn.wait_for_answer(self._settings.keepalive_seconds)
+            headers["Server-Timing"] = _server_timing(turn, began)
+        return Response(EventStream(turn, first), headers=headers)
 
     def get_history(self, request: Request, chat_id: str) -> Response:
         limit = whole_number(request, "limit", default=_MOST_MESSAGES, least=1, most=_MOST_MESSAGES)
         before = request.args.get("before", "")
         known = request.if_none_match.as_set(include_weak=True)
-        page = self._history.load(
-            _OWNER,
-            chat_id,
-            limit=limit,
-            before=before,
-            known=known.pop() if len(known) == 1 else "",
-        )
+        known_one = known.pop() if len(known) == 1 else ""
+
+        def load() -> Page | None:
+            return self._history.load(_OWNER, chat_id, limit=limit, before=before, known=known_one)
+
+        page = load()
+        if page and page.running and self._turns.settle_if_dead(_OWNER, chat_id):
+            page = load()
         if page is None:
             raise InvalidRequest(
                 "`before` is not the id of a message of this chat.",
@@ -88,6 +137,9 @@ class NativeRoutes:
 
     def get_chat(self, request: Request, chat_id: str) -> Response:
         chat = self._history.find_chat(_OWNER, chat_id)
+        if chat is None or chat.active_turn:  # perhaps its first turn died
+            self._turns.settle_if_dead(_OWNER, chat_id)
+            chat = self._history.find_chat(_OWNER, chat_id)
         if chat is None:
             raise NotFound("There is no such chat.", code="chat_not_found")
         return json_response(chat, headers={"ETag": f'"{chat.message_count}"'})
@@ -125,7 +177,7 @@ class EventStream:
     and then the turn of a client that left at once would never come to its end.
     """
 
-    def __init__(self, run: Run, first: list[Event]) -> None:
+    def __init__(self, run: Run | Reader, first: list[Event]) -> None:
         self._run = run
         self._waiting: list[Event] = [run.started, *first]
 

@@ -1,0 +1,133 @@
+"""Follow a turn from any place in its answer, on any instance, while it runs and ever after."""
+
+import time
+
+import msgspec
+
+from chat.errors import ChatkeepError, NotFound, StoreUnavailable
+from chat.events import Delta, Ended, Event, KeepAlive
+from chat.history import History
+from chat.messages import TurnRef, read_answer
+from chat.recovery import Recovery
+from chat.run import ended_as_stored, started
+from chat.streams import Entry, Logs, text_after
+
+_WAIT_SECONDS = 1.0
+_NOTHING_LEFT = "This turn has ended, and nothing of it is stored."
+
+
+class Reader:
+    """One reader of one turn, from `offset` on. Looks like a Run: `step` until it has `ended`."""
+
+    def __init__(
+        self,
+        owner: str,
+        chat_id: str,
+        ref: TurnRef,
+        offset: int,
+        *,
+        history: History,
+        logs: Logs,
+        recovery: Recovery,
+        keepalive_seconds: float,
+        patience_seconds: float,
+    ) -> None:
+        self.ended: Ended | None = None
+        self.started = started(chat_id, ref, offset)
+        self._of = (owner, chat_id)
+        self._ref = ref
+        self._offset = offset
+        self._history = history
+        self._logs = logs
+        self._recovery = recovery
+        self._keepalive_seconds = keepalive_seconds
+        self._patience_seconds = patience_seconds
+        self._quiet_since = self._store_seen_at = time.monotonic()
+
+    def step(self) -> list[Event]:
+        """Wait a while for the producer, and return what it wrote; the last event ends the turn."""
+        try:
+            entries = self._logs.read(
+                *self._of, self._ref.nonce, self._offset, self._wait_seconds()
+            )
+            events = self._read(entries) if entries else self._ask_what_became_of_it()
+            self._store_seen_at = time.monotonic()
+        except StoreUnavailable as error:
+            events = self._wait_for_the_store(error)
+        return self._fill_silence(events)
+
+    def finish(self) -> Ended:
+        """Wait for the end."""
+        while not self.ended:
+            self.step()
+        return self.ended
+
+    def close(self) -> None:
+        """A reader may leave whenever it likes."""
+
+    def _wait_seconds(self) -> float:
+        return min(_WAIT_SECONDS, self._keepalive_seconds)
+
+    def _read(self, entries: list[Entry]) -> list[Event]:
+        events: list[Event] = []
+        for entry in entries:
+            self._say(events, text_after(entry, self._offset))
+            if entry.ending:
+                self._end(events, entry)
+                break
+        return events
+
+    def _say(self, events: list[Event], text: str) -> None:
+        if text:
+            self._offset += len(text)
+            events.append(Delta(text, self._offset))
+
+    def _end(self, events: list[Event], entry: Entry) -> None:
+        message = self._history.find_message(*self._of, self._ref)
+        error = msgspec.Raw(entry.error) if entry.error else None
+        if message is None and error is None:
+            self.ended = _nothing_left()
+        else:
+            body = msgspec.Raw(message) if message else None
+            self.ended = Ended(entry.ending, entry.offset, message=body, error=error)  # type: ignore[arg-type]
+        events.append(self.ended)
+
+    def _ask_what_became_of_it(self) -> list[Event]:
+        """Nothing new in the log: the model is silent, or the log is gone, or never was."""
+        look = self._recovery.settle_if_dead(*self._of)
+        if look.running and look.running.nonce == self._ref.nonce:
+            return []
+        # It has ended, perhaps since we read: a log that is still there has the last word.
+        if entries := self._logs.read(*self._of, self._ref.nonce, self._offset, 0):
+            return self._read(entries)
+        message = self._history.find_message(*self._of, self._ref)
+        events: list[Event] = []
+        if message is None:
+            self.ended = _nothing_left()
+        else:
+            self._say(events, read_answer(message).content[self._offset :])
+            self.ended = ended_as_stored(message)
+        return [*events, self.ended]
+
+    def _wait_for_the_store(self, error: ChatkeepError) -> list[Event]:
+        if time.monotonic() - self._store_seen_at < self._patience_seconds:
+            time.sleep(self._wait_seconds() / 2)
+            return []
+        self.ended = _failed(error, self._offset)
+        return [self.ended]
+
+    def _fill_silence(self, events: list[Event]) -> list[Event]:
+        now = time.monotonic()
+        if not events and now - self._quiet_since >= self._keepalive_seconds:
+            events = [KeepAlive()]
+        if events:
+            self._quiet_since = now
+        return events
+
+
+def _nothing_left() -> Ended:
+    return _failed(NotFound(_NOTHING_LEFT, code="turn_not_found"), 0)
+
+
+def _failed(error: ChatkeepError, offset: int) -> Ended:
+    return Ended("failed", offset, error=msgspec.Raw(msgspec.json.encode(error.body()["error"])))

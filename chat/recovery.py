@@ -1,0 +1,115 @@
+"""End a turn from outside: one whose instance died, or one that somebody wants to stop.
+
+Its log is closed to its producer first, then read, then stored with the user's message, which had
+been resting in the chat. Each of these may be done twice, and by several at once: the log keeps the
+first reason, and the first commit wins. If we die in between, the next one finishes it.
+"""
+
+import time
+
+import msgspec
+
+from chat.errors import NotFound
+from chat.events import Ending
+from chat.history import History, LogEnd, Look
+from chat.messages import (
+    Said,
+    Status,
+    TurnRef,
+    Usage,
+    id_of,
+    write_assistant_message,
+    write_user_message,
+)
+from chat.run import fields_of
+from chat.streams import Logs
+
+_STOP_PATIENCE_SECONDS = 1.5
+_said = msgspec.json.Decoder(Said)
+
+
+class Recovery:
+    """Ends turns that this thread does not drive."""
+
+    def __init__(self, history: History, logs: Logs, default_model: str) -> None:
+        self._history = history
+        self._logs = logs
+        self._default_model = default_model
+
+    def stop(self, owner: str, chat_id: str, reason: str) -> bytes | None:
+        """Stop the running turn: `cancelled` keeps what was said, `rollback` drops it.
+
+        Returns the message as stored, or None when none was running or nothing is kept. A living
+        producer ends its turn itself, and so loses nothing; it learns of it at its next flush.
+        """
+        look = self._history.look(owner, chat_id)
+        ref = look.running
+        if ref is None:
+            return None
+        text, _ = self._logs.stop(owner, chat_id, ref.nonce, reason)
+        if look.alive and _said.decode(look.said).stream:
+            give_up = time.monotonic() + _STOP_PATIENCE_SECONDS
+            while (left := give_up - time.monotonic()) > 0:
+                entries = self._logs.read(owner, chat_id, ref.nonce, len(text), left)
+                if any(entry.ending for entry in entries):
+                    return self._history.find_message(owner, chat_id, ref)
+        return self.settle(owner, chat_id, look, reason)
+
+    def settle(self, owner: str, chat_id: str, look: Look, reason: str) -> bytes | None:
+        """End the running turn of `look` here and now; returns the message as stored, if any is."""
+        ref = look.running
+        assert ref is not None
+        said = _said.decode(look.said)
+        text, reason = self._logs.stop(owner, chat_id, ref.nonce, reason)
+        if reason == "rollback":
+            field, nothing = said.repeat_field, b""
+            self._history.drop(
+                owner, chat_id, ref, repeat_field=field, streamed=said.stream, error=nothing
+            )
+            return None
+        try:
+            return self._commit(owner, chat_id, look, said, ref, text, reason)
+        except NotFound:
+            return None  # dropped, or deleted, meanwhile
+
+    def settle_if_dead(self, owner: str, chat_id: str) -> Look:
+        """Look at a chat; a turn whose lease has run out is ended first."""
+        look = self._history.look(owner, chat_id)
+        while look.running and not look.alive:
+            self.settle(owner, chat_id, look, "interrupted")
+            look = self._history.look(owner, chat_id)
+        return look
+
+    def _commit(
+        self, owner: str, chat_id: str, look: Look, said: Said, ref: TurnRef, text: str, reason: str
+    ) -> bytes:
+        ending: Ending = "cancelled" if reason == "cancelled" else "interrupted"
+        status: Status = "cancelled" if reason == "cancelled" else "incomplete"
+        before = self._history.look(owner, chat_id, ref.index - 1).message if ref.index else b""
+        user = write_user_message(
+            ref,
+            said.content,
+            said.metadata,
+            began_ms=look.began_ms,
+            parent_id=id_of(before) if before else None,
+        )
+        answer = write_assistant_message(
+            ref,
+            chat_id,
+            text,
+            model=said.model or look.model or self._default_model,
+            status=status,
+            now_ms=look.now_ms,
+        )
+        return self._history.commit(
+            owner,
+            chat_id,
+            ref,
+            began_ms=look.began_ms,
+            now_ms=look.now_ms,
+            user=user,
+            assistant=answer,
+            usage=Usage(),
+            log=LogEnd(ending, len(text), "") if said.stream else None,
+            fields=fields_of(said),
+        )

@@ -1,0 +1,293 @@
+"""Drive one turn from the model to its client and into Redis, by the thread that serves the request.
+
+Each `step` waits a moment for the model, passes on what came, and never waits for Redis: text for
+the turn's log, and the signs that it is alive, go through an outbox. When the turn has ended, one
+commit stores it; while Redis is away, that is tried again for a while. When the client leaves,
+`close` goes on without one until the turn is stored.
+"""
+
+import logging
+import time
+from dataclasses import dataclass
+
+import msgspec
+
+from chat.errors import (
+    ChatkeepError,
+    InternalError,
+    StoreUnavailable,
+    UpstreamRefused,
+    UpstreamUnavailable,
+)
+from chat.events import STATUS_OF, Delta, Ended, Event, Started, TurnIds
+from chat.history import Begun, History, LogEnd
+from chat.http1 import ProtocolError
+from chat.messages import (
+    Said,
+    TurnRef,
+    Usage,
+    id_of,
+    read_answer,
+    write_assistant_message,
+    write_user_message,
+)
+from chat.settings import Settings
+from chat.shutdown import Shutdown
+from chat.streams import LOST, LogWriter, Outbox
+from chat.turn import CUT, Turn
+from chat.upstream import Call
+
+_STEP_SECONDS = 0.5
+_AGAIN_SECONDS = 0.5
+_NOT_STORED = "The chat store was away for too long; this turn could not be stored."
+_SHUTTING_DOWN = "This instance is shutting down; nothing was stored."
+log = logging.getLogger("chatkeep")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a turn stands: its chat, and what is decided before the model speaks."""
+
+    owner: str
+    chat_id: str
+    begun: Begun
+    said: Said
+    model: str
+    start: int
+
+    @property
+    def parent_id(self) -> str | None:
+        """The newest message before this turn."""
+        return id_of(self.begun.messages[-1]) if self.begun.messages else None
+
+
+class Run:
+    """A running turn; `ended` is its last event, once there is one."""
+
+    def __init__(
+        self,
+        place: Place,
+        call: Call,
+        *,
+        history: History,
+        writer: LogWriter,
+        settings: Settings,
+        shutdown: Shutdown,
+        store_seconds: float,
+    ) -> None:
+        now = time.monotonic()
+        begun, said = place.begun, place.said
+        self.ended: Ended | None = None
+        self.store_seconds = store_seconds
+        self.upstream_seconds = 0.0
+        self._place = place
+        self._call = call
+        self._history = history
+        self._writer = writer
+        self._shutdown = shutdown
+        self._patience_seconds = settings.store_patience_seconds
+        self._turn = Turn(stream=said.stream, keepalive_seconds=settings.keepalive_seconds, now=now)
+        self._box = Outbox(place.owner, place.chat_id, begun.ref, history.lease_ms, begun.now_ms)
+        self._writer.open(self._box)
+        self._began_at = now
+        self._store_away_at: float | None = None
+
+    @property
+    def revision(self) -> int:
+        """The chat's, once the turn is stored."""
+        return self._place.begun.ref.index + 2
+
+    @property
+    def started(self) -> Started:
+        return started(self._place.chat_id, self._place.begun.ref)
+
+    def finish(self) -> bytes:
+        """Run an unstreamed turn to its end; the stored message, or raises why there is none."""
+        while not self.ended:
+            self.step()
+        if self.ended.message is None and self._turn.error:
+            raise self._turn.error
+        return bytes(self.ended.message or b"")
+
+    def wait_for_answer(self, seconds: float) -> list[Event]:
+        """Until the model begins to answer, but not longer than that: the events so far.
+
+        An error in this time is raised, so that it can still have a status of its own.
+        """
+        events: list[Event] = []
+        give_up = time.monotonic() + seconds
+        while not (self._call.answering or self.ended) and time.monotonic() < give_up:
+            events += self.step(give_up - time.monotonic())
+        if self.ended and self._turn.error and not self.ended.message:
+            raise self._turn.error
+        return events
+
+    def step(self, longest: float = _STEP_SECONDS) -> list[Event]:
+        """Wait a while for the model, and return what it said; the last event ends the turn."""
+        if self._turn.ending:
+            time.sleep(_AGAIN_SECONDS)  # it has ended, but could not be stored yet
+            events = self._turn.tick(time.monotonic())
+        else:
+            events = self._relay_safely(min(longest, _STEP_SECONDS))
+        if self._turn.ending:
+            self._call.drain()
+            self.ended = self._settle()
+        if self.ended:
+            self._writer.close(self._box)
+            events.append(self.ended)
+        return events
+
+    def close(self) -> None:
+        """The client is gone, or has everything: see the turn through to its end."""
+        while not self.ended:
+            self.step()
+
+    def _relay_safely(self, longest: float) -> list[Event]:
+        try:
+            return self._relay(longest)
+        except ProtocolError:
+            self._turn.fail(UpstreamRefused(CUT))
+        except ChatkeepError as error:
+            self._turn.fail(error)
+        except Exception:
+            log.exception("turn %s failed", self._place.begun.ref.turn_id)
+            self._turn.fail(InternalError("Something went wrong here."))
+        return []
+
+    def _relay(self, longest: float) -> list[Event]:
+        now = time.monotonic()
+        if self._is_stopped(now):
+            return []
+        piece = self._call.read(min(longest, self._turn.quiet_for(now)))
+        now = time.monotonic()
+        if self._call.answering and not self.upstream_seconds:
+            self.upstream_seconds = now - self._began_at
+        if piece is None:
+            return self._turn.tick(now)
+        events = self._turn.receive(piece, now) if piece else self._turn.upstream_ended()
+        if self._place.said.stream:
+            for event in events:
+                if isinstance(event, Delta):
+                    self._writer.add(self._box, event.text)
+        return events
+
+    def _is_stopped(self, now: float) -> bool:
+        """Whether somebody, or the platform, wants this turn to end."""
+        verdict = self._box.verdict
+        if verdict:
+            # Of a lost turn the commit will say what became of it.
+            self._turn.stop("interrupted" if verdict == LOST else verdict)
+        elif self._shutdown.is_time(now):
+            if self._place.said.stream:
+                self._turn.stop("interrupted")
+            else:
+                self._turn.fail(UpstreamUnavailable(_SHUTTING_DOWN, retry_after=1))
+        return bool(self._turn.ending)
+
+    def _settle(self) -> Ended | None:
+        """Store the turn, or drop it, and say how it ended; None while Redis is away."""
+        try:
+            return self._store() if self._turn.stored else self._drop()
+        except StoreUnavailable as error:
+            now = time.monotonic()
+            self._store_away_at = self._store_away_at or now
+            if now - self._store_away_at < self._patience_seconds:
+                return None
+            self._turn.error = StoreUnavailable(_NOT_STORED, retry_after=1)
+            self._turn.error.__cause__ = error
+        except ChatkeepError as error:
+            self._turn.error = error
+        return self._failed(None)
+
+    def _drop(self) -> Ended:
+        place, error = self._place, self._turn.error
+        assert error is not None
+        self._history.drop(
+            place.owner,
+            place.chat_id,
+            place.begun.ref,
+            repeat_field=place.said.repeat_field,
+            streamed=place.said.stream,
+            # A log with text in it goes; one without tells late readers what happened.
+            error=b"" if self._turn.offset else _error_json(error),
+        )
+        return self._failed(None)
+
+    def _store(self) -> Ended:
+        place, turn = self._place, self._turn
+        ending = turn.ending or "failed"
+        now_ms = place.begun.now_ms + int((time.monotonic() - self._began_at) * 1000)
+        answer = write_assistant_message(
+            place.begun.ref,
+            place.chat_id,
+            turn.text,
+            model=place.model,
+            status=STATUS_OF[ending],
+            now_ms=now_ms,
+            finish_reason=turn.finish_reason or ("error" if turn.error else None),
+            usage=turn.usage,
+        )
+        stored = self._history.commit(
+            place.owner,
+            place.chat_id,
+            place.begun.ref,
+            began_ms=place.begun.now_ms,
+            now_ms=now_ms,
+            user=self._user_message(),
+            assistant=answer,
+            usage=turn.usage or Usage(),
+            log=self._log_end(ending) if place.said.stream else None,
+            fields=fields_of(place.said, place.start),
+        )
+        if stored != answer:  # somebody else has ended it before
+            return ended_as_stored(stored)
+        if turn.error:
+            return self._failed(msgspec.Raw(stored))
+        return Ended(ending, turn.offset, message=msgspec.Raw(stored))
+
+    def _user_message(self) -> bytes:
+        place = self._place
+        return write_user_message(
+            place.begun.ref,
+            place.said.content,
+            place.said.metadata,
+            began_ms=place.begun.now_ms,
+            parent_id=place.parent_id,
+        )
+
+    def _log_end(self, ending: str) -> LogEnd:
+        error = _error_json(self._turn.error) if self._turn.error else b""
+        return LogEnd(ending, self._turn.offset, self._box.rest(), error)
+
+    def _failed(self, message: msgspec.Raw | None) -> Ended:
+        assert self._turn.error is not None
+        error = msgspec.Raw(_error_json(self._turn.error))
+        return Ended("failed", self._turn.offset, message=message, error=error)
+
+
+def started(chat_id: str, ref: TurnRef, offset: int = 0) -> Started:
+    """The first event of a stream."""
+    ids = TurnIds(ref.turn_id, chat_id, ref.user_message_id, ref.message_id)
+    return Started(ids, offset)
+
+
+def fields_of(said: Said, start: int | None = None) -> dict[str, str | int]:
+    """The fields of a chat that a turn sets."""
+    fields: dict[str, str | int] = {} if start is None else {"start": start}
+    return fields if said.system is None else fields | {"system": said.system}
+
+
+def ended_as_stored(message: bytes) -> Ended:
+    """The last event of a turn that is known by its stored message only."""
+    answer = read_answer(message)
+    length = len(answer.content)
+    if answer.status == "completed" or answer.status == "cancelled":
+        return Ended(answer.status, length, message=msgspec.Raw(message))
+    if answer.finish_reason == "error":
+        error = msgspec.Raw(_error_json(UpstreamRefused(CUT)))
+        return Ended("failed", length, message=msgspec.Raw(message), error=error)
+    return Ended("interrupted", length, message=msgspec.Raw(message))
+
+
+def _error_json(error: ChatkeepError) -> bytes:
+    return msgspec.json.encode(error.body()["error"])

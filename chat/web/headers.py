@@ -1,0 +1,75 @@
+"""What requests say in their headers."""
+
+import hashlib
+import re
+import select
+import socket
+import time
+from typing import Any
+
+from flask import Request
+
+from chat.errors import InvalidRequest
+from chat.messages import Repeat
+from chat.turns import Pause
+
+_IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
+_REVISION = re.compile(r'(?:W/)?"?([0-9]{1,15})"?')
+
+
+def read_repeat(request: Request) -> Repeat | None:
+    """The Idempotency-Key; or, for the OpenAI SDKs, which send none, what marks their retries.
+
+    Their requests count from `X-Stainless-Retry-Count: 0`. Only a retry looks for the request it
+    repeats; a first attempt that is the same as an earlier one is a person saying "yes" twice.
+    """
+    key = request.headers.get("Idempotency-Key")
+    body_hash = _hash(request.get_data())
+    if key is not None:
+        if not _IDEMPOTENCY_KEY.fullmatch(key):
+            raise InvalidRequest(
+                "`Idempotency-Key` must be 1 to 255 printable characters.", param="Idempotency-Key"
+            )
+        return Repeat(f"k:{_hash(key.encode())}", body_hash, look_up=True)
+    attempt = request.headers.get("X-Stainless-Retry-Count", "")
+    if not attempt.isdigit():
+        return None
+    credentials = request.headers.get("Authorization", "")
+    same = "\n".join([credentials, request.path, body_hash])
+    return Repeat(f"k:{_hash(same.encode())}", body_hash, look_up=int(attempt) > 0)
+
+
+def read_if_match(request: Request) -> int | None:
+    """The revision a turn is to build upon; None when any will do."""
+    text = request.headers.get("If-Match", "*").strip()
+    if text == "*":
+        return None
+    match = _REVISION.fullmatch(text)
+    if not match:
+        raise InvalidRequest("`If-Match` must be the ETag of a chat.", param="If-Match")
+    return int(match[1])
+
+
+def pause_for(request: Request) -> Pause:
+    """A sleep that ends at once, and says so, when the client has closed its connection."""
+    connection: Any = request.environ.get("gunicorn.socket")
+
+    def pause(seconds: float) -> bool:
+        if connection is None:
+            time.sleep(seconds)
+            return True
+        poll = select.poll()
+        poll.register(connection, select.POLLIN)
+        began = time.monotonic()
+        if not poll.poll(seconds * 1000):
+            return True
+        if not connection.recv(1, socket.MSG_PEEK):
+            return False
+        time.sleep(max(0.0, began + seconds - time.monotonic()))  # it has sent its next request
+        return True
+
+    return pause
+
+
+def _hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:32]
