@@ -42,14 +42,14 @@ class Reader:
         self._recovery = recovery
         self._keepalive_seconds = keepalive_seconds
         self._patience_seconds = patience_seconds
+        self._wait = 0.0  # not before the first read: the turn may have ended long ago
         self._quiet_since = self._store_seen_at = time.monotonic()
 
     def step(self) -> list[Event]:
         """Wait a while for the producer, and return what it wrote; the last event ends the turn."""
         try:
-            entries = self._logs.read(
-                *self._of, self._ref.nonce, self._offset, self._wait_seconds()
-            )
+            wait, self._wait = self._wait, min(_WAIT_SECONDS, self._keepalive_seconds)
+            entries = self._logs.read(*self._of, self._ref.nonce, self._offset, wait)
             events = self._read(entries) if entries else self._ask_what_became_of_it()
             self._store_seen_at = time.monotonic()
         except StoreUnavailable as error:
@@ -64,9 +64,6 @@ class Reader:
 
     def close(self) -> None:
         """A reader may leave whenever it likes."""
-
-    def _wait_seconds(self) -> float:
-        return min(_WAIT_SECONDS, self._keepalive_seconds)
 
     def _read(self, entries: list[Entry]) -> list[Event]:
         events: list[Event] = []
@@ -111,7 +108,7 @@ class Reader:
 
     def _wait_for_the_store(self, error: ChatkeepError) -> list[Event]:
         if time.monotonic() - self._store_seen_at < self._patience_seconds:
-            time.sleep(self._wait_seconds() / 2)
+            time.sleep(self._wait / 2)
             return []
         self.ended = _failed(error, self._offset)
         return [self.ended]
