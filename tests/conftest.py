@@ -8,21 +8,33 @@ from pathlib import Path
 import pytest
 
 from dev.model import ModelServer
-from dev.redis_server import RedisServer, find_binary
-from tests.harness import UPSTREAM_KEY, Client, Function
+from dev.redis_server import RedisCluster, RedisServer, find_binary
+from tests.harness import UPSTREAM_KEY, Client, Function, free_port
 
 _numbers = itertools.count(1)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--cluster", action="store_true", help="run on a Redis Cluster of 3 masters")
+    parser.addoption("--server", default="", help="path of the Redis or Valkey server to run on")
+
+
 @pytest.fixture(scope="session")
-def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+def redis_server(
+    tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> Iterator[RedisServer | RedisCluster]:
     try:
-        binary = find_binary()
+        binary = pytestconfig.getoption("server") or find_binary()
     except RuntimeError as missing:
         if os.environ.get("CI"):
             raise
         pytest.skip(str(missing))
-    server = RedisServer(tmp_path_factory.mktemp("redis"), binary=binary).start()
+    folder = tmp_path_factory.mktemp("redis")
+    server: RedisServer | RedisCluster
+    if pytestconfig.getoption("cluster"):
+        server = RedisCluster(folder, [free_port() for _ in range(3)], binary).start()
+    else:
+        server = RedisServer(folder, binary=binary).start()
     yield server
     server.stop()
 
@@ -59,9 +71,11 @@ def start_function(
         environment = {
             "GPT_API_KEY": UPSTREAM_KEY,
             "OPENAI_BASE_URL": model_server.url,
-            "REDIS_URL": redis_server.url,
             "LEASE_SECONDS": "2",
         } | settings
+        if "REDIS_URL" not in environment:
+            environment["REDIS_URL"] = redis_server.url
+            environment["REDIS_CLUSTER"] = str(isinstance(redis_server, RedisCluster))
         function = Function(environment, logs / f"function-{next(_numbers)}.log")
         started.append(function)
         return function.start()
