@@ -31,7 +31,9 @@ def _describe(option: str) -> str:
     path = option.removeprefix("--server=")
     if path == option:
         return "Redis Cluster, three masters"
-    return subprocess.run([path, "--version"], capture_output=True, text=True).stdout.split(" sha")[0]
+    return subprocess.run([path, "--version"], capture_output=True, text=True).stdout.split(" sha")[
+        0
+    ]
 
 
 def _debian_redis() -> str | None:
