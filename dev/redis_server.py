@@ -4,8 +4,10 @@ import ctypes
 import fcntl
 import importlib.util
 import os
+import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -155,10 +157,10 @@ class RedisServer:
 class RedisCluster:
     """Three masters that share the slots."""
 
-    def __init__(self, folder: Path, ports: list[int], binary: str = "") -> None:
+    def __init__(self, folder: Path, binary: str = "") -> None:
         self._nodes = [
-            RedisServer(folder / str(port), port=port, binary=binary, cluster=True)
-            for port in ports
+            RedisServer(folder / str(n), port=_free_port_pair(), binary=binary, cluster=True)
+            for n in range(3)
         ]
 
     @property
@@ -185,6 +187,19 @@ class RedisCluster:
 
     def client(self) -> "redis.RedisCluster":
         return redis.RedisCluster.from_url(self.url, protocol=2)
+
+
+def _free_port_pair() -> int:
+    """A port that is free, as is the one 10,000 above it, where cluster nodes talk to each other."""
+    while True:
+        port = random.randrange(10_000, 22_000)
+        try:
+            for number in (port, port + 10_000):
+                with socket.create_server(("127.0.0.1", number)):
+                    pass
+        except OSError:
+            continue
+        return port
 
 
 def _is_whole(node: RedisServer) -> bool:

@@ -9,7 +9,7 @@ import pytest
 
 from dev.model import ModelServer
 from dev.redis_server import RedisCluster, RedisServer, find_binary
-from tests.harness import UPSTREAM_KEY, Client, Function, free_port
+from tests.harness import UPSTREAM_KEY, Client, Function
 
 _numbers = itertools.count(1)
 
@@ -32,7 +32,7 @@ def redis_server(
     folder = tmp_path_factory.mktemp("redis")
     server: RedisServer | RedisCluster
     if pytestconfig.getoption("cluster"):
-        server = RedisCluster(folder, [free_port() for _ in range(3)], binary).start()
+        server = RedisCluster(folder, binary).start()
     else:
         server = RedisServer(folder, binary=binary).start()
     yield server
