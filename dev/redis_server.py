@@ -46,7 +46,10 @@ def binary_of(package: str) -> str | None:
 
 
 def end_with_parent() -> None:
-    """Run in a child: when its parent is killed outright, Linux ends the child as well."""
+    """Run in a child: when its parent is killed outright, Linux ends the child as well.
+
+    To Linux the parent is the thread that started it, so start it from one that stays.
+    """
     if sys.platform == "linux":
         set_parent_death_signal = 1
         ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)

@@ -148,7 +148,9 @@ class Stream:
         return list(self.events)
 
     def leave(self) -> None:
-        self.response.connection.sock.shutdown(socket.SHUT_RDWR)
+        connection = self.response.connection
+        if connection and connection.sock:
+            connection.sock.shutdown(socket.SHUT_RDWR)
         self.response.close()
 
 
