@@ -147,6 +147,8 @@ class Talker(threading.Thread):
             try:
                 self._attempt(said, body)
             except ANSWER_LOST:
+                # The lost attempt may still be running: now the message is sent a second time.
+                said.twice = True
                 self._world.counts["answers lost on the way"] += 1
                 time.sleep(0.05)
 

@@ -124,18 +124,12 @@ class Run:
 
     def step(self, longest: float = _STEP_SECONDS) -> list[Event]:
         """Wait a while for the model, and return what it said; the last event ends the turn."""
-        if self._turn.ending:
-            time.sleep(_AGAIN_SECONDS)  # it has ended, but could not be stored yet
-            events = self._turn.tick(time.monotonic())
-        else:
+        if not self._turn.ending:
             events = self._relay_safely(min(longest, _STEP_SECONDS))
-        if self._turn.ending:
-            self._call.drain()
-            self.ended = self._settle()
-        if self.ended:
-            self._writer.close(self._box)
-            events.append(self.ended)
-        return events
+            # The last of the text goes out before the turn is stored: no token waits for Redis.
+            if events or not self._turn.ending:
+                return events
+        return self._end()
 
     def close(self) -> None:
         """The client is gone, or has everything: see the turn through to its end."""
@@ -183,6 +177,16 @@ class Run:
             else:
                 self._turn.fail(UpstreamUnavailable(_SHUTTING_DOWN, retry_after=1))
         return bool(self._turn.ending)
+
+    def _end(self) -> list[Event]:
+        if self._store_away_at:
+            time.sleep(_AGAIN_SECONDS)
+        self._call.drain()
+        self.ended = self._settle()
+        if self.ended is None:
+            return self._turn.tick(time.monotonic())
+        self._writer.close(self._box)
+        return [self.ended]
 
     def _settle(self) -> Ended | None:
         """Store the turn, or drop it, and say how it ended; None while Redis is away."""
