@@ -24,7 +24,8 @@ from chat.messages import (
 from chat.run import fields_of
 from chat.streams import Logs
 
-_STOP_PATIENCE_SECONDS = 1.5
+_STOP_PATIENCE_SECONDS = 1.5  # a producer writes at least once a second while text comes
+_STOP_STEP_SECONDS = 0.3
 _said = msgspec.json.Decoder(Said)
 
 
@@ -49,9 +50,9 @@ class Recovery:
         text, _ = self._logs.stop(owner, chat_id, ref.nonce, reason)
         if look.alive and _said.decode(look.said).stream:
             give_up = time.monotonic() + _STOP_PATIENCE_SECONDS
-            while (left := give_up - time.monotonic()) > 0:
-                entries = self._logs.read(owner, chat_id, ref.nonce, len(text), left)
-                if any(entry.ending for entry in entries):
+            while time.monotonic() < give_up:
+                self._logs.read(owner, chat_id, ref.nonce, len(text), _STOP_STEP_SECONDS)
+                if self._history.look(owner, chat_id).running != ref:
                     return self._history.find_message(owner, chat_id, ref)
         return self.settle(owner, chat_id, look, reason)
 

@@ -201,6 +201,9 @@ class Run:
             self._turn.error.__cause__ = error
         except ChatkeepError as error:
             self._turn.error = error
+        except Exception:  # whatever it is, the turn must end, or its lease would be kept for ever
+            log.exception("turn %s could not be stored", self._place.begun.ref.turn_id)
+            self._turn.error = InternalError("Something went wrong here.")
         return self._failed(None)
 
     def _drop(self) -> Ended:

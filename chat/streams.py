@@ -15,6 +15,7 @@ Redis between the model and its client. When Redis stumbles, whatever is not ack
 and goes out as one entry.
 """
 
+import logging
 import threading
 import time
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ _LONGEST_PAUSE_SECONDS = 1.0
 _MOST_WAITING_CHARACTERS = 4096
 _AFTER_FAILURE_SECONDS = 0.5
 LOST = "lost"
+log = logging.getLogger("chatkeep")
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +232,11 @@ class LogWriter:
 
     def _write_for_ever(self) -> None:
         while True:
-            self._write_what_is_due()
+            try:
+                self._write_what_is_due()
+            except Exception:  # without this thread, no turn of this process keeps its lease
+                log.exception("the log writer failed")
+                time.sleep(_AFTER_FAILURE_SECONDS)
 
     def _write_what_is_due(self) -> None:
         with self._changed:
@@ -258,9 +264,9 @@ class LogWriter:
             reply = self._store.run("beat", [str(command[3])], *command[4:])
         if not was_refused(reply):
             box.written(pieces, reply, now)
-        elif pieces:
-            (newest,) = self._store.send([("XREVRANGE", box.log_key, "+", "-", "COUNT", 1)])
-            if not was_refused(newest):
-                box.refused(pieces, str(command[3]).encode(), newest, now)
+            return
+        (newest,) = self._store.send([("XREVRANGE", box.log_key, "+", "-", "COUNT", 1)])
+        if pieces and not was_refused(newest):
+            box.refused(pieces, str(command[3]).encode(), newest, now)
         else:
             box.failed(now)

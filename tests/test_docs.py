@@ -2,7 +2,9 @@
 
 import re
 import subprocess
+from typing import Any
 
+from chat.web.native import NativeRoutes
 from dev.docs import env_example, with_settings
 from tests.harness import ROOT
 
@@ -53,3 +55,11 @@ def test_the_version_is_said_once() -> None:
 
     assert f'version = "{VERSION}"' in _read("pyproject.toml")
     assert f"## {VERSION}" in _read("CHANGELOG.md")
+
+
+def test_every_route_stands_in_the_readme() -> None:
+    nothing: Any = None
+    for route in NativeRoutes(nothing, nothing, nothing).routes():
+        path = route.path.replace("not_reserved:", "")
+        if (route.method, path) != ("DELETE", "/<chat_id>/chat"):  # said beside /<chat_id>
+            assert f"| `{route.method}` | `{path}` |" in _read("README.md"), route
