@@ -40,12 +40,14 @@ class Answer:
 
 @dataclass
 class Asked:
-    """One request as it came in; `connection` numbers the TCP connection."""
+    """One request as it came in; `connection` numbers the TCP connection; times in Unix seconds."""
 
     body: dict[str, Any]
     headers: dict[str, str]
     connection: int
     path: str
+    asked_at: float
+    last_piece_at: float = 0.0
 
 
 def demo_answer(body: dict[str, Any]) -> Answer:
@@ -131,7 +133,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
         body = json.loads(self.rfile.read(length))
-        self.server.requests.append(Asked(body, dict(self.headers), self.number, self.path))
+        self.asked = Asked(body, dict(self.headers), self.number, self.path, time.time())
+        self.server.requests.append(self.asked)
         answer = self.server.next_answer(body)
         time.sleep(answer.hang)
         if answer.raw is not None:
@@ -180,6 +183,7 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(answer.pause)
             if at == len(answer.pieces) - 1:
                 self._wait_for_gate(answer)
+                self.asked.last_piece_at = time.time()
             yield _chunk(head, {"content": piece})
         if answer.cut:
             return
