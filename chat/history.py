@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from chat.errors import NotFound, StoreUnavailable
-from chat.keyspace import chat_keys, chats_key, log_key
-from chat.messages import Chat, Repeat, TurnRef, Usage, find_ref, timestamp
+from chat.keyspace import ChatRef, chats_key
+from chat.messages import Ask, Chat, TurnRef, Usage, find_ref, timestamp
 from chat.store import Store
 
 PATIENCE_MS = 2000
@@ -80,7 +80,7 @@ class Look:
     now_ms: int
     revision: int
     began_ms: int
-    said: bytes
+    asked: bytes
     model: str
     message: bytes
 
@@ -108,39 +108,35 @@ class History:
         self._redis_ahead_ms: int | None = None
 
     def begin(
-        self,
-        owner: str,
-        chat_id: str,
-        nonce: str,
-        *,
-        said: bytes,
-        streamed: bool,
-        repeat: Repeat | None = None,
-        revision: int | None = None,
+        self, chat: ChatRef, nonce: str, ask: Ask | None = None
     ) -> Begun | Busy | Known | Changed:
-        """Take the chat's lease in one round trip, and read what the prompt is made of."""
-        keys = chat_keys(owner, chat_id)
+        """Take the chat's lease in one round trip, and read what the prompt is made of.
+
+        Without a nonce, only read.
+        """
+        asked = msgspec.json.encode(ask) if ask else b""
+        repeat = ask.repeat if ask else None
         key_args = (
             (repeat.field, repeat.body_hash, _flag(repeat.look_up)) if repeat else ("", "", "")
         )
+        revision = "" if ask is None or ask.revision is None else ask.revision
         reply = self._store.run(
             "begin",
-            [keys.chat, keys.history, log_key(owner, chat_id, nonce)],
-            *(nonce, self.lease_ms, self._deadline(), said, _flag(streamed), *key_args),
-            *("" if revision is None else revision, self._ttl_ms),
+            [chat.key, chat.history_key, chat.log_key(nonce)],
+            *(nonce, self.lease_ms, self._deadline(), asked, _flag(bool(ask and ask.stream))),
+            *(*key_args, revision, self._ttl_ms),
         )
         return self._read_begin(nonce, reply)
 
-    def peek(self, owner: str, chat_id: str) -> Begun:
+    def peek(self, chat: ChatRef) -> Begun:
         """Read what a prompt would be made of, without beginning a turn."""
-        begun = self.begin(owner, chat_id, "", said=b"", streamed=False)
+        begun = self.begin(chat, "")
         assert isinstance(begun, Begun)
         return begun
 
     def commit(
         self,
-        owner: str,
-        chat_id: str,
+        chat: ChatRef,
         ref: TurnRef,
         *,
         began_ms: int,
@@ -156,16 +152,15 @@ class History:
         It differs from the one given when somebody else has settled the turn before. Raises
         NotFound when the turn was dropped, or the chat deleted, and nothing is stored.
         """
-        keys = chat_keys(owner, chat_id)
         end = log or LogEnd("", 0, "")
         reply = self._store.run(
             "commit",
-            [keys.chat, keys.history, keys.chats, log_key(owner, chat_id, ref.nonce)],
+            [chat.key, chat.history_key, chat.chats_key, chat.log_key(ref.nonce)],
             *(
                 ref.nonce,
                 ref.index + 1,
                 ref.message_id,
-                chat_id,
+                chat.id,
                 began_ms,
                 now_ms,
                 self._deadline(),
@@ -192,68 +187,60 @@ class History:
 
     def drop(
         self,
-        owner: str,
-        chat_id: str,
+        chat: ChatRef,
         ref: TurnRef,
-        *,
-        repeat_field: str = "",
-        streamed: bool = False,
+        ask: Ask,
         error: bytes = b"{}",
-    ) -> bool:
+    ) -> None:
         """End a turn that leaves nothing behind; an empty error removes its log as well."""
-        keys = [chat_keys(owner, chat_id).chat, log_key(owner, chat_id, ref.nonce)]
-        log_ms = self._log_ms if streamed else 0
-        return bool(self._store.run("drop", keys, ref.nonce, repeat_field, log_ms, error))
+        keys = [chat.key, chat.log_key(ref.nonce)]
+        field = ask.repeat.field if ask.repeat else ""
+        self._store.run("drop", keys, ref.nonce, field, self._log_ms if ask.stream else 0, error)
 
-    def look(self, owner: str, chat_id: str, place: int = -1) -> Look:
+    def look(self, chat: ChatRef, place: int = -1) -> Look:
         """The running turn, and the message at a place of the history (-1 = the newest)."""
-        keys = chat_keys(owner, chat_id)
-        reply = self._store.run("look", [keys.chat, keys.history], place)
-        now, nonce, left, revision, began, said, model, message = reply
+        reply = self._store.run("look", [chat.key, chat.history_key], place)
+        now, nonce, left, revision, began, asked, model, message = reply
         self._learn_time(now)
         ref = TurnRef(revision, nonce.decode()) if nonce else None
-        return Look(ref, left > 0, now, revision, began, said, model.decode(), message)
+        return Look(ref, left > 0, now, revision, began, asked, model.decode(), message)
 
-    def find_message(self, owner: str, chat_id: str, ref: TurnRef) -> bytes | None:
+    def find_message(self, chat: ChatRef, ref: TurnRef) -> bytes | None:
         """The assistant's message of a turn."""
-        message = self.look(owner, chat_id, ref.index + 1).message
+        message = self.look(chat, ref.index + 1).message
         return message if message.startswith(b'{"id":"%b"' % ref.message_id.encode()) else None
 
-    def load(
-        self, owner: str, chat_id: str, *, limit: int, before: str = "", known: str = ""
-    ) -> Page | None:
+    def load(self, chat: ChatRef, *, limit: int, before: str = "", known: str = "") -> Page | None:
         """The newest `limit` messages before the one named; None when there is no such message.
 
         `known` is a revision the caller has: no messages are read while it is current.
         """
-        keys = chat_keys(owner, chat_id)
         place = find_ref(before)
         if before and not place:
             return None
         index = place.index if place else 0
-        reply = self._store.run("history", [keys.chat, keys.history], limit, known, index, before)
+        reply = self._store.run(
+            "history", [chat.key, chat.history_key], limit, known, index, before
+        )
         return Page(reply[0], bool(reply[1]), reply[2], reply[3]) if reply else None
 
-    def find_chat(self, owner: str, chat_id: str) -> Chat | None:
-        key = chat_keys(owner, chat_id).chat
-        return _read_chat(chat_id, self._store.run("describe", [key], *_FIELDS)[0])
+    def find_chat(self, chat: ChatRef) -> Chat | None:
+        return _read_chat(chat.id, self._store.run("describe", [chat.key], *_FIELDS)[0])
 
-    def patch(self, owner: str, chat_id: str, fields: dict[str, str]) -> bool:
+    def patch(self, chat: ChatRef, fields: dict[str, str]) -> bool:
         """Change a chat's fields; false when there is no such chat."""
-        keys = chat_keys(owner, chat_id)
         pairs = [part for pair in fields.items() for part in pair]
-        places = [keys.chat, keys.chats, keys.history]
-        return bool(self._store.run("patch", places, chat_id, self._ttl_ms, *pairs))
+        places = [chat.key, chat.chats_key, chat.history_key]
+        return bool(self._store.run("patch", places, chat.id, self._ttl_ms, *pairs))
 
-    def delete(self, owner: str, chat_id: str) -> None:
+    def delete(self, chat: ChatRef) -> None:
         """Remove a chat and everything of it, also when there is none."""
-        keys = chat_keys(owner, chat_id)
         turn, logs = b"", b""
         while True:
             nonces = [turn.decode(), *(entry.partition("@")[0] for entry in logs.decode().split())]
-            places = [log_key(owner, chat_id, nonce) for nonce in nonces if nonce]
-            every = [keys.chat, keys.history, keys.chats, *places]
-            reply = self._store.run("delete", every, chat_id, turn, logs)
+            places = [chat.log_key(nonce) for nonce in nonces if nonce]
+            every = [chat.key, chat.history_key, chat.chats_key, *places]
+            reply = self._store.run("delete", every, chat.id, turn, logs)
             if not reply:
                 return
             turn, logs = reply
@@ -267,7 +254,7 @@ class History:
         ids = [chat_id.decode() for chat_id in reply[::2]]
         if not ids:
             return [], None
-        keys = [chat_keys(owner, chat_id).chat for chat_id in ids[:limit]]
+        keys = [ChatRef(owner, chat_id).key for chat_id in ids[:limit]]
         rows = self._store.run("describe", keys, *_FIELDS)
         chats = [_read_chat(chat_id, row) for chat_id, row in zip(ids, rows, strict=False)]
         more = (reply[2 * limit - 1].decode(), ids[limit - 1]) if len(ids) > limit else None

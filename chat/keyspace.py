@@ -19,7 +19,7 @@ Fields of a chat:
     title model system metadata        as set by PATCH or a turn; metadata is JSON
     turn                     nonce of the running turn, the fencing token; empty: none
     lease                    ms until which nobody may take that turn for dead
-    began said               when it began, and what was asked (JSON, messages.Said)
+    began said               when it began, and what was asked (JSON, messages.Ask)
     logs                     `<nonce>@<expiry in ms> ` of each log that has ended
     k:<hash>                 `<hash of the body> <place> <nonce>` of the turn an Idempotency-Key made
 """
@@ -28,22 +28,27 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class ChatKeys:
-    """The keys of one chat."""
+class ChatRef:
+    """One chat of one owner, and where it is in Redis."""
 
-    chats: str
-    chat: str
-    history: str
+    owner: str
+    id: str
+
+    @property
+    def chats_key(self) -> str:
+        return chats_key(self.owner)
+
+    @property
+    def key(self) -> str:
+        return f"ck:{{{self.owner}}}:chat:{self.id}"
+
+    @property
+    def history_key(self) -> str:
+        return f"ck:{{{self.owner}}}:history:{self.id}"
+
+    def log_key(self, nonce: str) -> str:
+        return f"ck:{{{self.owner}}}:log:{self.id}:{nonce}"
 
 
 def chats_key(owner: str) -> str:
     return f"ck:{{{owner}}}:chats"
-
-
-def chat_keys(owner: str, chat_id: str) -> ChatKeys:
-    prefix = f"ck:{{{owner}}}:"
-    return ChatKeys(f"{prefix}chats", f"{prefix}chat:{chat_id}", f"{prefix}history:{chat_id}")
-
-
-def log_key(owner: str, chat_id: str, nonce: str) -> str:
-    return f"ck:{{{owner}}}:log:{chat_id}:{nonce}"

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import msgspec
 
 Status = Literal["completed", "cancelled", "incomplete"]
+WhenBusy = Literal["enqueue", "reject", "interrupt", "rollback"]
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -50,23 +51,59 @@ class AssistantMessage(msgspec.Struct, frozen=True):
     turn_id: str
 
 
-def write_user_message(
-    ref: "TurnRef",
-    content: msgspec.Raw,
-    metadata: dict[str, Any] | msgspec.UnsetType,
-    *,
-    began_ms: int,
-    parent_id: str | None,
-) -> bytes:
+class Chat(msgspec.Struct, frozen=True):
+    """A chat as its owner sees it, without its messages."""
+
+    id: str
+    title: str | None
+    created_at: str
+    updated_at: str
+    message_count: int
+    model: str | None
+    system: str | None
+    metadata: msgspec.Raw
+    usage: Usage
+    active_turn: str | None
+
+
+class Repeat(msgspec.Struct, frozen=True):
+    """An idempotency key: its field of the chat, and what the body must hash to."""
+
+    field: str
+    body_hash: str
+    look_up: bool
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """What a client wants of a turn, whichever dialect it spoke.
+
+    It rests with the running turn in Redis, so that anybody can end the turn in its place.
+    `revision`: the chat must be at this one.
+    """
+
+    content: msgspec.Raw
+    stream: bool = False
+    model: str | None = None
+    system: str | None = None
+    temperature: float | None = None
+    max_tokens: int | None = None
+    parent_id: str | None = None
+    when_busy: WhenBusy = "enqueue"
+    metadata: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    repeat: Repeat | None = None
+    revision: int | None = None
+
+
+def write_user_message(ref: "TurnRef", ask: Ask, *, began_ms: int, parent_id: str | None) -> bytes:
     """A turn's user message as it is stored."""
     return msgspec.json.encode(
         UserMessage(
             id=ref.user_message_id,
             role="user",
-            content=content,
+            content=ask.content,
             created_at=timestamp(began_ms),
             parent_id=parent_id,
-            metadata=metadata,
+            metadata=ask.metadata,
         )
     )
 
@@ -161,51 +198,3 @@ def timestamp(milliseconds: int) -> str:
     seconds, rest = divmod(milliseconds, 1000)
     moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest:03d}Z"
-
-
-class Chat(msgspec.Struct, frozen=True):
-    """A chat as its owner sees it, without its messages."""
-
-    id: str
-    title: str | None
-    created_at: str
-    updated_at: str
-    message_count: int
-    model: str | None
-    system: str | None
-    metadata: msgspec.Raw
-    usage: Usage
-    active_turn: str | None
-
-
-class Said(msgspec.Struct, frozen=True):
-    """What rests with a running turn in Redis, so that anybody can end it in its place."""
-
-    content: msgspec.Raw
-    stream: bool
-    model: str | None
-    system: str | None
-    repeat_field: str
-    metadata: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
-
-
-class Repeat(msgspec.Struct, frozen=True):
-    """An idempotency key: its field of the chat, and what the body must hash to."""
-
-    field: str
-    body_hash: str
-    look_up: bool
-
-
-class Ask(msgspec.Struct, frozen=True):
-    """What a client wants of a turn, whichever dialect it spoke."""
-
-    content: msgspec.Raw
-    stream: bool = False
-    model: str | None = None
-    system: str | None = None
-    temperature: float | None = None
-    max_tokens: int | None = None
-    parent_id: str | None = None
-    when_busy: str = "enqueue"
-    metadata: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET

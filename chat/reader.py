@@ -7,6 +7,7 @@ import msgspec
 from chat.errors import ChatkeepError, NotFound, StoreUnavailable
 from chat.events import Delta, Ended, Event, KeepAlive
 from chat.history import History
+from chat.keyspace import ChatRef
 from chat.messages import TurnRef, read_answer
 from chat.recovery import Recovery
 from chat.run import ended_as_stored, started
@@ -21,8 +22,7 @@ class Reader:
 
     def __init__(
         self,
-        owner: str,
-        chat_id: str,
+        chat: ChatRef,
         ref: TurnRef,
         offset: int,
         *,
@@ -33,8 +33,8 @@ class Reader:
         patience_seconds: float,
     ) -> None:
         self.ended: Ended | None = None
-        self.started = started(chat_id, ref, offset)
-        self._of = (owner, chat_id)
+        self.started = started(chat, ref, offset)
+        self._chat = chat
         self._ref = ref
         self._offset = offset
         self._history = history
@@ -49,7 +49,7 @@ class Reader:
         """Wait a while for the producer, and return what it wrote; the last event ends the turn."""
         try:
             wait, self._wait = self._wait, min(_WAIT_SECONDS, self._keepalive_seconds)
-            entries = self._logs.read(*self._of, self._ref.nonce, self._offset, wait)
+            entries = self._logs.read(self._chat, self._ref.nonce, self._offset, wait)
             events = self._read(entries) if entries else self._ask_what_became_of_it()
             self._store_seen_at = time.monotonic()
         except StoreUnavailable as error:
@@ -80,7 +80,7 @@ class Reader:
             events.append(Delta(text, self._offset))
 
     def _end(self, events: list[Event], entry: Entry) -> None:
-        message = self._history.find_message(*self._of, self._ref)
+        message = self._history.find_message(self._chat, self._ref)
         error = msgspec.Raw(entry.error) if entry.error else None
         if message is None and error is None:
             self.ended = _nothing_left()
@@ -91,13 +91,13 @@ class Reader:
 
     def _ask_what_became_of_it(self) -> list[Event]:
         """Nothing new in the log: the model is silent, or the log is gone, or never was."""
-        look = self._recovery.settle_if_dead(*self._of)
+        look = self._recovery.settle_if_dead(self._chat)
         if look.running and look.running.nonce == self._ref.nonce:
             return []
         # It has ended, perhaps since we read: a log that is still there has the last word.
-        if entries := self._logs.read(*self._of, self._ref.nonce, self._offset, 0):
+        if entries := self._logs.read(self._chat, self._ref.nonce, self._offset, 0):
             return self._read(entries)
-        message = self._history.find_message(*self._of, self._ref)
+        message = self._history.find_message(self._chat, self._ref)
         events: list[Event] = []
         if message is None:
             self.ended = _nothing_left()

@@ -12,8 +12,9 @@ import msgspec
 from chat.errors import NotFound
 from chat.events import Ending
 from chat.history import History, LogEnd, Look
+from chat.keyspace import ChatRef
 from chat.messages import (
-    Said,
+    Ask,
     Status,
     TurnRef,
     Usage,
@@ -26,7 +27,7 @@ from chat.streams import Logs
 
 _STOP_PATIENCE_SECONDS = 1.5  # a producer writes at least once a second while text comes
 _STOP_STEP_SECONDS = 0.3
-_said = msgspec.json.Decoder(Said)
+_ask = msgspec.json.Decoder(Ask)
 
 
 class Recovery:
@@ -37,80 +38,75 @@ class Recovery:
         self._logs = logs
         self._default_model = default_model
 
-    def stop(self, owner: str, chat_id: str, reason: str) -> bytes | None:
+    def stop(self, chat: ChatRef, reason: str) -> bytes | None:
         """Stop the running turn: `cancelled` keeps what was said, `rollback` drops it.
 
         Returns the message as stored, or None when none was running or nothing is kept. A living
         producer ends its turn itself, and so loses nothing; it learns of it at its next flush.
         """
-        look = self._history.look(owner, chat_id)
+        look = self._history.look(chat)
         ref = look.running
         if ref is None:
             return None
-        text, _ = self._logs.stop(owner, chat_id, ref.nonce, reason)
-        if look.alive and _said.decode(look.said).stream:
+        text, _ = self._logs.stop(chat, ref.nonce, reason)
+        if look.alive and _ask.decode(look.asked).stream:
             give_up = time.monotonic() + _STOP_PATIENCE_SECONDS
             while time.monotonic() < give_up:
-                self._logs.read(owner, chat_id, ref.nonce, len(text), _STOP_STEP_SECONDS)
-                if self._history.look(owner, chat_id).running != ref:
-                    return self._history.find_message(owner, chat_id, ref)
-        return self.settle(owner, chat_id, look, reason)
+                self._logs.read(chat, ref.nonce, len(text), _STOP_STEP_SECONDS)
+                if self._history.look(chat).running != ref:
+                    return self._history.find_message(chat, ref)
+        return self.settle(chat, look, reason)
 
-    def settle(self, owner: str, chat_id: str, look: Look, reason: str) -> bytes | None:
+    def settle(self, chat: ChatRef, look: Look, reason: str) -> bytes | None:
         """End the running turn of `look` here and now; returns the message as stored, if any is."""
         ref = look.running
         assert ref is not None
-        said = _said.decode(look.said)
-        text, reason = self._logs.stop(owner, chat_id, ref.nonce, reason)
+        ask = _ask.decode(look.asked)
+        text, reason = self._logs.stop(chat, ref.nonce, reason)
         if reason == "rollback":
-            field, nothing = said.repeat_field, b""
-            self._history.drop(
-                owner, chat_id, ref, repeat_field=field, streamed=said.stream, error=nothing
-            )
+            self._history.drop(chat, ref, ask, error=b"")
             return None
         try:
-            return self._commit(owner, chat_id, look, said, ref, text, reason)
+            return self._commit(chat, look, ask, ref, text, reason)
         except NotFound:
             return None  # dropped, or deleted, meanwhile
 
-    def settle_if_dead(self, owner: str, chat_id: str) -> Look:
+    def settle_if_dead(self, chat: ChatRef) -> Look:
         """Look at a chat; a turn whose lease has run out is ended first."""
-        look = self._history.look(owner, chat_id)
+        look = self._history.look(chat)
         while look.running and not look.alive:
-            self.settle(owner, chat_id, look, "interrupted")
-            look = self._history.look(owner, chat_id)
+            self.settle(chat, look, "interrupted")
+            look = self._history.look(chat)
         return look
 
     def _commit(
-        self, owner: str, chat_id: str, look: Look, said: Said, ref: TurnRef, text: str, reason: str
+        self, chat: ChatRef, look: Look, ask: Ask, ref: TurnRef, text: str, reason: str
     ) -> bytes:
         ending: Ending = "cancelled" if reason == "cancelled" else "interrupted"
         status: Status = "cancelled" if reason == "cancelled" else "incomplete"
-        before = self._history.look(owner, chat_id, ref.index - 1).message if ref.index else b""
+        before = self._history.look(chat, ref.index - 1).message if ref.index else b""
         user = write_user_message(
             ref,
-            said.content,
-            said.metadata,
+            ask,
             began_ms=look.began_ms,
             parent_id=id_of(before) if before else None,
         )
         answer = write_assistant_message(
             ref,
-            chat_id,
+            chat.id,
             text,
-            model=said.model or look.model or self._default_model,
+            model=ask.model or look.model or self._default_model,
             status=status,
             now_ms=look.now_ms,
         )
         return self._history.commit(
-            owner,
-            chat_id,
+            chat,
             ref,
             began_ms=look.began_ms,
             now_ms=look.now_ms,
             user=user,
             assistant=answer,
             usage=Usage(),
-            log=LogEnd(ending, len(text), "") if said.stream else None,
-            fields=fields_of(said),
+            log=LogEnd(ending, len(text), "") if ask.stream else None,
+            fields=fields_of(ask),
         )

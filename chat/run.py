@@ -22,8 +22,9 @@ from chat.errors import (
 from chat.events import STATUS_OF, Delta, Ended, Event, Started, TurnIds
 from chat.history import Begun, History, LogEnd
 from chat.http1 import ProtocolError
+from chat.keyspace import ChatRef
 from chat.messages import (
-    Said,
+    Ask,
     TurnRef,
     Usage,
     id_of,
@@ -48,10 +49,9 @@ log = logging.getLogger("chatkeep")
 class Place:
     """Where a turn stands: its chat, and what is decided before the model speaks."""
 
-    owner: str
-    chat_id: str
+    chat: ChatRef
     begun: Begun
-    said: Said
+    ask: Ask
     model: str
     start: int
 
@@ -76,7 +76,7 @@ class Run:
         store_seconds: float,
     ) -> None:
         now = time.monotonic()
-        begun, said = place.begun, place.said
+        begun, ask = place.begun, place.ask
         self.ended: Ended | None = None
         self.store_seconds = store_seconds
         self.upstream_seconds = 0.0
@@ -86,8 +86,8 @@ class Run:
         self._writer = writer
         self._shutdown = shutdown
         self._patience_seconds = settings.store_patience_seconds
-        self._turn = Turn(stream=said.stream, keepalive_seconds=settings.keepalive_seconds, now=now)
-        self._box = Outbox(place.owner, place.chat_id, begun.ref, history.lease_ms, begun.now_ms)
+        self._turn = Turn(stream=ask.stream, keepalive_seconds=settings.keepalive_seconds, now=now)
+        self._box = Outbox(place.chat, begun.ref, history.lease_ms, begun.now_ms)
         self._writer.open(self._box)
         self._began_at = now
         self._store_away_at: float | None = None
@@ -99,7 +99,7 @@ class Run:
 
     @property
     def started(self) -> Started:
-        return started(self._place.chat_id, self._place.begun.ref)
+        return started(self._place.chat, self._place.begun.ref)
 
     def finish(self) -> bytes:
         """Run an unstreamed turn to its end; the stored message, or raises why there is none."""
@@ -159,7 +159,7 @@ class Run:
         if piece is None:
             return self._turn.tick(now)
         events = self._turn.receive(piece, now) if piece else self._turn.upstream_ended()
-        if self._place.said.stream:
+        if self._place.ask.stream:
             for event in events:
                 if isinstance(event, Delta):
                     self._writer.add(self._box, event.text)
@@ -172,7 +172,7 @@ class Run:
             # Of a lost turn the commit will say what became of it.
             self._turn.stop("interrupted" if verdict == LOST else verdict)
         elif self._shutdown.is_time(now):
-            if self._place.said.stream:
+            if self._place.ask.stream:
                 self._turn.stop("interrupted")
             else:
                 self._turn.fail(UpstreamUnavailable(_SHUTTING_DOWN, retry_after=1))
@@ -210,11 +210,9 @@ class Run:
         place, error = self._place, self._turn.error
         assert error is not None
         self._history.drop(
-            place.owner,
-            place.chat_id,
+            place.chat,
             place.begun.ref,
-            repeat_field=place.said.repeat_field,
-            streamed=place.said.stream,
+            place.ask,
             # A log with text in it goes; one without tells late readers what happened.
             error=b"" if self._turn.offset else _error_json(error),
         )
@@ -226,7 +224,7 @@ class Run:
         now_ms = place.begun.now_ms + int((time.monotonic() - self._began_at) * 1000)
         answer = write_assistant_message(
             place.begun.ref,
-            place.chat_id,
+            place.chat.id,
             turn.text,
             model=place.model,
             status=STATUS_OF[ending],
@@ -235,16 +233,15 @@ class Run:
             usage=turn.usage,
         )
         stored = self._history.commit(
-            place.owner,
-            place.chat_id,
+            place.chat,
             place.begun.ref,
             began_ms=place.begun.now_ms,
             now_ms=now_ms,
             user=self._user_message(),
             assistant=answer,
             usage=turn.usage or Usage(),
-            log=self._log_end(ending) if place.said.stream else None,
-            fields=fields_of(place.said, place.start),
+            log=self._log_end(ending) if place.ask.stream else None,
+            fields=fields_of(place.ask, place.start),
         )
         if stored != answer:  # somebody else has ended it before
             return ended_as_stored(stored)
@@ -256,8 +253,7 @@ class Run:
         place = self._place
         return write_user_message(
             place.begun.ref,
-            place.said.content,
-            place.said.metadata,
+            place.ask,
             began_ms=place.begun.now_ms,
             parent_id=place.parent_id,
         )
@@ -272,16 +268,16 @@ class Run:
         return Ended("failed", self._turn.offset, message=message, error=error)
 
 
-def started(chat_id: str, ref: TurnRef, offset: int = 0) -> Started:
+def started(chat: ChatRef, ref: TurnRef, offset: int = 0) -> Started:
     """The first event of a stream."""
-    ids = TurnIds(ref.turn_id, chat_id, ref.user_message_id, ref.message_id)
+    ids = TurnIds(ref.turn_id, chat.id, ref.user_message_id, ref.message_id)
     return Started(ids, offset)
 
 
-def fields_of(said: Said, start: int | None = None) -> dict[str, str | int]:
+def fields_of(ask: Ask, start: int | None = None) -> dict[str, str | int]:
     """The fields of a chat that a turn sets."""
     fields: dict[str, str | int] = {} if start is None else {"start": start}
-    return fields if said.system is None else fields | {"system": said.system}
+    return fields if ask.system is None else fields | {"system": ask.system}
 
 
 def ended_as_stored(message: bytes) -> Ended:

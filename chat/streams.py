@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chat.errors import StoreUnavailable
-from chat.keyspace import chat_keys, log_key
+from chat.keyspace import ChatRef
 from chat.messages import TurnRef
 from chat.store import Command, Store, was_refused, was_unknown
 
@@ -55,11 +55,9 @@ class Logs:
         self._store = store
         self._blocking = blocking
 
-    def read(
-        self, owner: str, chat_id: str, nonce: str, offset: int, wait_seconds: float
-    ) -> list[Entry]:
+    def read(self, chat: ChatRef, nonce: str, offset: int, wait_seconds: float) -> list[Entry]:
         """Entries with text after `offset`; waits for the first, but not longer than told."""
-        key = log_key(owner, chat_id, nonce)
+        key = chat.log_key(nonce)
         after, wait_ms = f"{offset}-{_AFTER_EVERYTHING_AT}", int(wait_seconds * 1000)
         while True:
             rows = self._blocking.read_stream(key, after, wait_ms)
@@ -68,9 +66,9 @@ class Logs:
                 return entries
             after = rows[-1][0].decode()  # nothing but a request to stop: wait for what follows
 
-    def stop(self, owner: str, chat_id: str, nonce: str, reason: str) -> tuple[str, str]:
+    def stop(self, chat: ChatRef, nonce: str, reason: str) -> tuple[str, str]:
         """Have no more text accepted; returns all there is, and the reason that came first."""
-        key = log_key(owner, chat_id, nonce)
+        key = chat.log_key(nonce)
         ask: Command = ("XADD", key, "NOMKSTREAM", _STOP_ID, "s", reason)
         _, rows = self._store.send([ask, ("XRANGE", key, "-", "+")])
         if was_refused(rows):
@@ -109,12 +107,10 @@ class Outbox:
     learned: a reason to stop, or LOST when the turn is not the chat's any more.
     """
 
-    def __init__(
-        self, owner: str, chat_id: str, ref: TurnRef, lease_ms: int, began_ms: int
-    ) -> None:
+    def __init__(self, chat: ChatRef, ref: TurnRef, lease_ms: int, began_ms: int) -> None:
         self.verdict = ""
-        self.log_key = log_key(owner, chat_id, ref.nonce)
-        self._chat_key = chat_keys(owner, chat_id).chat
+        self.log_key = chat.log_key(ref.nonce)
+        self._chat_key = chat.key
         self._nonce = ref.nonce
         self._lease_ms = lease_ms
         self._waiting: list[str] = []

@@ -26,7 +26,8 @@ from chat.errors import (
     TurnInProgress,
 )
 from chat.history import Begun, Busy, Changed, History, Known, Look
-from chat.messages import Ask, Repeat, Said, TurnRef, find_ref, id_of, new_nonce, read_answer
+from chat.keyspace import ChatRef
+from chat.messages import Ask, TurnRef, find_ref, id_of, new_nonce, read_answer
 from chat.reader import Reader
 from chat.recovery import Recovery
 from chat.run import Place, Run
@@ -36,7 +37,6 @@ from chat.streams import Logs, LogWriter
 from chat.upstream import Upstream
 
 _ASK_AGAIN_SECONDS = 0.5
-_STOP_REASON = {"interrupt": "cancelled", "rollback": "rollback"}
 _BUSY = "Another turn of this chat is running."
 
 #: Sleep so many seconds; false when the client has left meanwhile.
@@ -63,42 +63,23 @@ class Turns:
         self._shutdown = shutdown
         self._recovery = Recovery(history, logs, settings.gpt_model)
 
-    def begin(
-        self,
-        owner: str,
-        chat_id: str,
-        ask: Ask,
-        *,
-        repeat: Repeat | None,
-        revision: int | None,
-        pause: Pause,
-    ) -> Run | Reader:
+    def begin(self, chat: ChatRef, ask: Ask, pause: Pause) -> Run | Reader:
         """Start a turn; or, when this one has been asked for before, follow the one that was.
 
         Raises what the client is to be told, of which nothing remains.
         """
         began_at = time.monotonic()
-        said = Said(
-            content=ask.content,
-            stream=ask.stream,
-            model=ask.model,
-            system=ask.system,
-            metadata=ask.metadata,
-            repeat_field=repeat.field if repeat else "",
-        )
-        outcome = self._take_lease(owner, chat_id, ask, said, repeat, revision, pause)
-        if isinstance(outcome, TurnRef):
-            return self._follow(owner, chat_id, outcome, 0)
+        begun = self._take_lease(chat, ask, pause)
+        if isinstance(begun, TurnRef):
+            return self._follow(chat, begun, 0)
         try:
-            prompt = self._build_prompt(outcome, ask)
+            prompt = self._build_prompt(begun, ask)
         except ChatkeepError:
-            self._history.drop(
-                owner, chat_id, outcome.ref, repeat_field=said.repeat_field, streamed=ask.stream
-            )
+            self._history.drop(chat, begun.ref, ask)
             raise
-        model = ask.model or outcome.model or self._settings.gpt_model
+        model = ask.model or begun.model or self._settings.gpt_model
         return Run(
-            Place(owner, chat_id, outcome, said, model, prompt.start),
+            Place(chat, begun, ask, model, prompt.start),
             self._upstream.call(self._encode(model, prompt, ask)),
             history=self._history,
             writer=self._writer,
@@ -107,81 +88,65 @@ class Turns:
             store_seconds=time.monotonic() - began_at,
         )
 
-    def resume(self, owner: str, chat_id: str, turn_id: str | None, offset: int) -> Reader | None:
+    def resume(self, chat: ChatRef, turn_id: str | None, offset: int) -> Reader | None:
         """Follow a turn from an offset: the one named, else the running, else the newest one.
 
         None when the chat has none; raises NotFound, or InvalidRequest for an offset past the end.
         """
-        look = self._recovery.settle_if_dead(owner, chat_id)
-        ref = self._find_turn(owner, chat_id, turn_id, look)
+        look = self._recovery.settle_if_dead(chat)
+        ref = self._find_turn(chat, turn_id, look)
         if ref is None:
             return None
         if not (look.running and look.running.nonce == ref.nonce):
-            message = self._history.find_message(owner, chat_id, ref)
+            message = self._history.find_message(chat, ref)
             if message is not None and offset > len(read_answer(message).content):
                 raise InvalidRequest(
                     "The place to resume at is past the end.", param="after", code="invalid_cursor"
                 )
-        return self._follow(owner, chat_id, ref, offset)
+        return self._follow(chat, ref, offset)
 
-    def stop(self, owner: str, chat_id: str) -> bytes | None:
+    def stop(self, chat: ChatRef) -> bytes | None:
         """Stop the running turn, keeping what was said; the message as stored, None if none ran."""
-        return self._recovery.stop(owner, chat_id, "cancelled")
+        return self._recovery.stop(chat, "cancelled")
 
-    def settle_if_dead(self, owner: str, chat_id: str) -> bool:
+    def settle_if_dead(self, chat: ChatRef) -> bool:
         """End a turn whose instance died; whether none is running now."""
-        return self._recovery.settle_if_dead(owner, chat_id).running is None
+        return self._recovery.settle_if_dead(chat).running is None
 
-    def preview(self, owner: str, chat_id: str, ask: Ask) -> tuple[str, Prompt]:
+    def preview(self, chat: ChatRef, ask: Ask) -> tuple[str, Prompt]:
         """The model, and exactly what would be sent to it."""
-        self._recovery.settle_if_dead(owner, chat_id)
-        begun = self._history.peek(owner, chat_id)
+        self._recovery.settle_if_dead(chat)
+        begun = self._history.peek(chat)
         return ask.model or begun.model or self._settings.gpt_model, self._build_prompt(begun, ask)
 
-    def _take_lease(
-        self,
-        owner: str,
-        chat_id: str,
-        ask: Ask,
-        said: Said,
-        repeat: Repeat | None,
-        revision: int | None,
-        pause: Pause,
-    ) -> Begun | TurnRef:
+    def _take_lease(self, chat: ChatRef, ask: Ask, pause: Pause) -> Begun | TurnRef:
         """Wait for the chat; the turn that has this idempotency key, when there is one."""
         give_up = time.monotonic() + self._settings.queue_seconds
-        nonce, said_json = new_nonce(), msgspec.json.encode(said)
+        nonce = new_nonce()
         while True:
-            outcome = self._history.begin(
-                owner,
-                chat_id,
-                nonce,
-                said=said_json,
-                streamed=ask.stream,
-                repeat=repeat,
-                revision=revision,
-            )
+            outcome = self._history.begin(chat, nonce, ask)
             match outcome:
                 case Begun():
                     return outcome
-                case Known(ref, body_hash):
-                    return _same_turn(ref, body_hash, repeat)
+                case Known():
+                    return _same_turn(outcome, ask)
                 case Changed():
                     raise _changed(outcome)
                 case Busy(alive=False):
-                    self._recovery.settle_if_dead(owner, chat_id)
+                    self._recovery.settle_if_dead(chat)
                 case Busy():
-                    self._wait_for(owner, chat_id, ask.when_busy, give_up, pause)
+                    self._wait_for(chat, ask, give_up, pause)
 
-    def _wait_for(
-        self, owner: str, chat_id: str, when_busy: str, give_up: float, pause: Pause
-    ) -> None:
+    def _wait_for(self, chat: ChatRef, ask: Ask, give_up: float, pause: Pause) -> None:
         """Make way for a turn of ours, or wait a while; raises TurnInProgress."""
-        if when_busy == "reject" or time.monotonic() >= give_up:
+        left = give_up - time.monotonic()
+        if ask.when_busy == "reject" or left <= 0:
             raise TurnInProgress(_BUSY)
-        if when_busy in _STOP_REASON:
-            self._recovery.stop(owner, chat_id, _STOP_REASON[when_busy])
-        elif not pause(min(_ASK_AGAIN_SECONDS, max(0.0, give_up - time.monotonic()))):
+        if ask.when_busy == "interrupt":
+            self._recovery.stop(chat, "cancelled")
+        elif ask.when_busy == "rollback":
+            self._recovery.stop(chat, "rollback")
+        elif not pause(min(_ASK_AGAIN_SECONDS, left)):
             raise TurnInProgress("The client left while its message was waiting.")
 
     def _build_prompt(self, begun: Begun, ask: Ask) -> Prompt:
@@ -211,30 +176,27 @@ class Turns:
             openai_itself=self._upstream.openai_itself,
         )
 
-    def _find_turn(
-        self, owner: str, chat_id: str, turn_id: str | None, look: Look
-    ) -> TurnRef | None:
+    def _find_turn(self, chat: ChatRef, turn_id: str | None, look: Look) -> TurnRef | None:
         if turn_id is None:
             if look.running:
                 return look.running
             newest = find_ref(id_of(look.message)) if look.message else None
             return TurnRef(newest.index - 1, newest.nonce) if newest else None
         ref = find_ref(turn_id) if turn_id.startswith("turn_") else None
-        if ref and (look.running == ref or self._exists(owner, chat_id, ref)):
+        if ref and (look.running == ref or self._exists(chat, ref)):
             return ref
         raise NotFound(
             "There is no such turn in this chat.", param="turn_id", code="turn_not_found"
         )
 
-    def _exists(self, owner: str, chat_id: str, ref: TurnRef) -> bool:
+    def _exists(self, chat: ChatRef, ref: TurnRef) -> bool:
         """A turn that failed is not in the history, but its log tells of it for a while."""
-        found = self._history.find_message(owner, chat_id, ref)
-        return found is not None or bool(self._logs.read(owner, chat_id, ref.nonce, 0, 0))
+        found = self._history.find_message(chat, ref)
+        return found is not None or bool(self._logs.read(chat, ref.nonce, 0, 0))
 
-    def _follow(self, owner: str, chat_id: str, ref: TurnRef, offset: int) -> Reader:
+    def _follow(self, chat: ChatRef, ref: TurnRef, offset: int) -> Reader:
         return Reader(
-            owner,
-            chat_id,
+            chat,
             ref,
             offset,
             history=self._history,
@@ -245,12 +207,12 @@ class Turns:
         )
 
 
-def _same_turn(ref: TurnRef, body_hash: str, repeat: Repeat | None) -> TurnRef:
-    if repeat is None or repeat.body_hash != body_hash:
+def _same_turn(known: Known, ask: Ask) -> TurnRef:
+    if ask.repeat is None or ask.repeat.body_hash != known.body_hash:
         raise IdempotencyConflict(
             "This Idempotency-Key was used with another body.", param="Idempotency-Key"
         )
-    return ref
+    return known.ref
 
 
 def _changed(outcome: Changed) -> ChatChanged:

@@ -56,10 +56,10 @@ class Body:
             raise self.invalid(name, "must be true or false")
         return bool(value == "true")
 
-    def choice(self, name: str, *options: str) -> str | None:
+    def choice(self, name: str, options: tuple[T, ...]) -> T | None:
         value = self.fields.get(name)
         if value is not None and value not in options:
-            raise self.invalid(name, f"must be one of {', '.join(options)}")
+            raise self.invalid(name, f"must be one of {', '.join(map(str, options))}")
         return value
 
     def content(self, name: str) -> msgspec.Raw:

@@ -1,15 +1,15 @@
 """The product's own API on the wire."""
 
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from chat import sse
 from chat.dialects import Body
 from chat.events import Delta, Ended, Event, KeepAlive, Started
-from chat.messages import Ask
+from chat.messages import Ask, WhenBusy
 
-WHEN_BUSY = ("enqueue", "reject", "interrupt", "rollback")
+_WHEN_BUSY: tuple[WhenBusy, ...] = get_args(WhenBusy)
 _LONGEST_NAME = 256
 _KEEP_ALIVE = b": keep-alive\n\n"
 
@@ -27,7 +27,7 @@ def read_request(raw: bytes, *, accept: str) -> Ask:
         temperature=body.number("temperature", least=0, most=2),
         max_tokens=body.whole_number("max_tokens", least=1, most=2**31 - 1),
         parent_id=body.text("parent_id", longest=_LONGEST_NAME),
-        when_busy=body.choice("when_busy", *WHEN_BUSY) or "enqueue",
+        when_busy=body.choice("when_busy", _WHEN_BUSY) or "enqueue",
         metadata=_unset_if_none(body.mapping("metadata")),
     )
 

@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from urllib.parse import urlencode
 
 from flask import Request, Response
+from msgspec.structs import replace
 
 from chat.dialects import native
 from chat.errors import InvalidRequest, NotFound, StoreUnavailable
 from chat.events import Event
 from chat.history import History, Page
+from chat.keyspace import ChatRef
 from chat.messages import find_ref, id_of
 from chat.reader import Reader
 from chat.run import Run
@@ -56,12 +58,11 @@ class NativeRoutes:
 
     def post_message(self, request: Request, chat_id: str) -> Response:
         began = time.monotonic()
+        chat = ChatRef(_OWNER, chat_id)
         ask = native.read_request(request.get_data(), accept=request.headers.get("Accept", ""))
-        repeat, revision = read_repeat(request), read_if_match(request)
+        ask = replace(ask, repeat=read_repeat(request), revision=read_if_match(request))
         while True:
-            turn = self._turns.begin(
-                _OWNER, chat_id, ask, repeat=repeat, revision=revision, pause=pause_for(request)
-            )
+            turn = self._turns.begin(chat, ask, pause_for(request))
             if ask.stream:
                 return self._stream(turn, began)
             if isinstance(turn, Run):
@@ -75,16 +76,16 @@ class NativeRoutes:
         offset = request.headers.get("Last-Event-ID") or request.args.get("after", "0")
         if not (offset.isascii() and offset.isdigit() and len(offset) < 16):
             raise InvalidRequest("`after` must be a number.", param="after", code="invalid_cursor")
-        reader = self._turns.resume(_OWNER, chat_id, turn_id, int(offset))
+        reader = self._turns.resume(ChatRef(_OWNER, chat_id), turn_id, int(offset))
         return self._stream(reader, None) if reader else Response(status=204)
 
     def stop(self, request: Request, chat_id: str) -> Response:
-        message = self._turns.stop(_OWNER, chat_id)
+        message = self._turns.stop(ChatRef(_OWNER, chat_id))
         return self._answer(message) if message else Response(status=204)
 
     def preview(self, request: Request, chat_id: str) -> Response:
         ask = native.read_request(request.get_data(), accept="")
-        model, prompt = self._turns.preview(_OWNER, chat_id, ask)
+        model, prompt = self._turns.preview(ChatRef(_OWNER, chat_id), ask)
         return json_response(
             {
                 "model": model,
@@ -116,10 +117,12 @@ class NativeRoutes:
         known_one = known.pop() if len(known) == 1 else ""
 
         def load() -> Page | None:
-            return self._history.load(_OWNER, chat_id, limit=limit, before=before, known=known_one)
+            return self._history.load(
+                ChatRef(_OWNER, chat_id), limit=limit, before=before, known=known_one
+            )
 
         page = load()
-        if page and page.running and self._turns.settle_if_dead(_OWNER, chat_id):
+        if page and page.running and self._turns.settle_if_dead(ChatRef(_OWNER, chat_id)):
             page = load()
         if page is None:
             raise InvalidRequest(
@@ -136,22 +139,22 @@ class NativeRoutes:
         return json_response(b"[%b]" % b",".join(page.messages), headers=headers)
 
     def get_chat(self, request: Request, chat_id: str) -> Response:
-        chat = self._history.find_chat(_OWNER, chat_id)
+        chat = self._history.find_chat(ChatRef(_OWNER, chat_id))
         if chat is None or chat.active_turn:  # perhaps its first turn died
-            self._turns.settle_if_dead(_OWNER, chat_id)
-            chat = self._history.find_chat(_OWNER, chat_id)
+            self._turns.settle_if_dead(ChatRef(_OWNER, chat_id))
+            chat = self._history.find_chat(ChatRef(_OWNER, chat_id))
         if chat is None:
             raise NotFound("There is no such chat.", code="chat_not_found")
         return json_response(chat, headers={"ETag": f'"{chat.message_count}"'})
 
     def patch_chat(self, request: Request, chat_id: str) -> Response:
         changes = native.read_patch(request.get_data())
-        if not self._history.patch(_OWNER, chat_id, changes):
+        if not self._history.patch(ChatRef(_OWNER, chat_id), changes):
             raise NotFound("There is no such chat.", code="chat_not_found")
         return self.get_chat(request, chat_id)
 
     def delete_chat(self, request: Request, chat_id: str) -> Response:
-        self._history.delete(_OWNER, chat_id)
+        self._history.delete(ChatRef(_OWNER, chat_id))
         return Response(status=204)
 
     def list_chats(self, request: Request) -> Response:
