@@ -13,7 +13,7 @@ import msgspec
 
 from chat.errors import NotFound, StoreUnavailable
 from chat.keyspace import ChatRef, chats_key
-from chat.messages import Ask, Chat, TurnRef, Usage, find_ref, timestamp
+from chat.messages import Ask, Chat, TurnRef, Usage, find_ref, timestamp, write_user_message
 from chat.store import Store
 
 PATIENCE_MS = 2000
@@ -138,21 +138,24 @@ class History:
         self,
         chat: ChatRef,
         ref: TurnRef,
+        ask: Ask,
+        answer: bytes,
+        log: LogEnd,
         *,
         began_ms: int,
         now_ms: int,
-        user: bytes,
-        assistant: bytes,
-        usage: Usage,
-        log: LogEnd | None,
-        fields: dict[str, str | int],
+        parent_id: str | None,
+        usage: Usage | None = None,
+        start: int | None = None,
     ) -> bytes:
-        """Store a turn's messages and free the lease; returns the assistant's as stored.
+        """Store a turn's messages, end its log and free the lease; returns the answer as stored.
 
         It differs from the one given when somebody else has settled the turn before. Raises
         NotFound when the turn was dropped, or the chat deleted, and nothing is stored.
         """
-        end = log or LogEnd("", 0, "")
+        tokens = usage or Usage()
+        user = write_user_message(ref, ask, began_ms=began_ms, parent_id=parent_id)
+        fields = () if start is None else ("start", start)
         reply = self._store.run(
             "commit",
             [chat.key, chat.history_key, chat.chats_key, chat.log_key(ref.nonce)],
@@ -165,16 +168,10 @@ class History:
                 now_ms,
                 self._deadline(),
             ),
-            *(user, assistant, usage.prompt_tokens, usage.completion_tokens),
-            *(
-                self._ttl_ms,
-                self._log_ms if log else 0,
-                end.ending,
-                end.length,
-                end.rest,
-                end.error,
-            ),
-            *(part for pair in fields.items() for part in pair),
+            *(user, answer, tokens.prompt_tokens, tokens.completion_tokens),
+            *(self._ttl_ms, self._log_ms if ask.stream else 0),
+            *(log.ending, log.length, log.rest, log.error),
+            *(fields if ask.system is None else (*fields, "system", ask.system)),
         )
         if reply[0] == b"settled":
             return bytes(reply[1])
@@ -183,7 +180,7 @@ class History:
         self._learn_time(reply[1])
         if reply[0] == b"late":
             raise StoreUnavailable(_TOO_LATE, retry_after=1)
-        return assistant
+        return answer
 
     def drop(
         self,

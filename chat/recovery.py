@@ -10,19 +10,10 @@ import time
 import msgspec
 
 from chat.errors import NotFound
-from chat.events import Ending
+from chat.events import STATUS_OF, Ending
 from chat.history import History, LogEnd, Look
 from chat.keyspace import ChatRef
-from chat.messages import (
-    Ask,
-    Status,
-    TurnRef,
-    Usage,
-    id_of,
-    write_assistant_message,
-    write_user_message,
-)
-from chat.run import fields_of
+from chat.messages import Ask, TurnRef, id_of, write_assistant_message
 from chat.streams import Logs
 
 _STOP_PATIENCE_SECONDS = 1.5  # a producer writes at least once a second while text comes
@@ -83,30 +74,22 @@ class Recovery:
         self, chat: ChatRef, look: Look, ask: Ask, ref: TurnRef, text: str, reason: str
     ) -> bytes:
         ending: Ending = "cancelled" if reason == "cancelled" else "interrupted"
-        status: Status = "cancelled" if reason == "cancelled" else "incomplete"
         before = self._history.look(chat, ref.index - 1).message if ref.index else b""
-        user = write_user_message(
-            ref,
-            ask,
-            began_ms=look.began_ms,
-            parent_id=id_of(before) if before else None,
-        )
         answer = write_assistant_message(
             ref,
             chat.id,
             text,
             model=ask.model or look.model or self._default_model,
-            status=status,
+            status=STATUS_OF[ending],
             now_ms=look.now_ms,
         )
         return self._history.commit(
             chat,
             ref,
+            ask,
+            answer,
+            LogEnd(ending, len(text), ""),
             began_ms=look.began_ms,
             now_ms=look.now_ms,
-            user=user,
-            assistant=answer,
-            usage=Usage(),
-            log=LogEnd(ending, len(text), "") if ask.stream else None,
-            fields=fields_of(ask),
+            parent_id=id_of(before) if before else None,
         )

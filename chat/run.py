@@ -26,11 +26,9 @@ from chat.keyspace import ChatRef
 from chat.messages import (
     Ask,
     TurnRef,
-    Usage,
     id_of,
     read_answer,
     write_assistant_message,
-    write_user_message,
 )
 from chat.settings import Settings
 from chat.shutdown import Shutdown
@@ -235,28 +233,20 @@ class Run:
         stored = self._history.commit(
             place.chat,
             place.begun.ref,
+            place.ask,
+            answer,
+            self._log_end(ending),
             began_ms=place.begun.now_ms,
             now_ms=now_ms,
-            user=self._user_message(),
-            assistant=answer,
-            usage=turn.usage or Usage(),
-            log=self._log_end(ending) if place.ask.stream else None,
-            fields=fields_of(place.ask, place.start),
+            parent_id=place.parent_id,
+            usage=turn.usage,
+            start=place.start,
         )
         if stored != answer:  # somebody else has ended it before
             return ended_as_stored(stored)
         if turn.error:
             return self._failed(msgspec.Raw(stored))
         return Ended(ending, turn.offset, message=msgspec.Raw(stored))
-
-    def _user_message(self) -> bytes:
-        place = self._place
-        return write_user_message(
-            place.begun.ref,
-            place.ask,
-            began_ms=place.begun.now_ms,
-            parent_id=place.parent_id,
-        )
 
     def _log_end(self, ending: str) -> LogEnd:
         error = _error_json(self._turn.error) if self._turn.error else b""
@@ -272,12 +262,6 @@ def started(chat: ChatRef, ref: TurnRef, offset: int = 0) -> Started:
     """The first event of a stream."""
     ids = TurnIds(ref.turn_id, chat.id, ref.user_message_id, ref.message_id)
     return Started(ids, offset)
-
-
-def fields_of(ask: Ask, start: int | None = None) -> dict[str, str | int]:
-    """The fields of a chat that a turn sets."""
-    fields: dict[str, str | int] = {} if start is None else {"start": start}
-    return fields if ask.system is None else fields | {"system": ask.system}
 
 
 def ended_as_stored(message: bytes) -> Ended:
