@@ -182,17 +182,17 @@ class History:
             raise StoreUnavailable(_TOO_LATE, retry_after=1)
         return answer
 
-    def drop(
-        self,
-        chat: ChatRef,
-        ref: TurnRef,
-        ask: Ask,
-        error: bytes = b"{}",
-    ) -> None:
-        """End a turn that leaves nothing behind; an empty error removes its log as well."""
-        keys = [chat.key, chat.log_key(ref.nonce)]
+    def drop(self, chat: ChatRef, ref: TurnRef, ask: Ask, error: bytes = b"{}") -> bytes | None:
+        """End a turn that leaves nothing behind; an empty error removes its log as well.
+
+        Returns the answer when somebody else has ended the turn before, and stored it.
+        """
+        keys = [chat.key, chat.history_key, chat.log_key(ref.nonce)]
         field = ask.repeat.field if ask.repeat else ""
-        self._store.run("drop", keys, ref.nonce, field, self._log_ms if ask.stream else 0, error)
+        log_ms = self._log_ms if ask.stream else 0
+        names = (ref.nonce, ref.index + 1, ref.message_id)
+        stored: bytes | None = self._store.run("drop", keys, *names, field, log_ms, error)
+        return stored
 
     def look(self, chat: ChatRef, place: int = -1) -> Look:
         """The running turn, and the message at a place of the history (-1 = the newest)."""

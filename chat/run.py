@@ -207,14 +207,11 @@ class Run:
     def _drop(self) -> Ended:
         place, error = self._place, self._turn.error
         assert error is not None
-        self._history.drop(
-            place.chat,
-            place.begun.ref,
-            place.ask,
-            # A log with text in it goes; one without tells late readers what happened.
-            error=b"" if self._turn.offset else _error_json(error),
-        )
-        return self._failed(None)
+        # A log with text in it goes; one without tells late readers what happened.
+        told = b"" if self._turn.offset else _error_json(error)
+        stored = self._history.drop(place.chat, place.begun.ref, place.ask, told)
+        # Taken for dead, it may have been stored by somebody else; then it has not just failed.
+        return ended_as_stored(stored) if stored else self._failed(None)
 
     def _store(self) -> Ended:
         place, turn = self._place, self._turn

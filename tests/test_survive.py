@@ -583,6 +583,23 @@ def test_a_frozen_instance_finds_its_turn_settled(
     assert len(b.get(f"/{chat_id}/chat").json) == 4
 
 
+def test_a_turn_that_fails_after_it_was_settled_is_not_said_to_have_failed(
+    start_function: Any, b: Client, model: ModelServer, chat_id: str
+) -> None:
+    frozen = start_function(UPSTREAM_TIMEOUT_SECONDS="3")
+    model.enqueue(Answer(pieces=["too late"], hang=20))
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(lambda: frozen.client.say(chat_id, "x"))
+        assert wait_until(lambda: len(model.requests) == 1)
+        os.killpg(frozen.pid, signal.SIGSTOP)
+        time.sleep(2.2)
+        settled = b.get(f"/{chat_id}/chat").json[1]
+        time.sleep(1)
+        os.killpg(frozen.pid, signal.SIGCONT)
+        reply = waiting.result()
+    assert (reply.status, reply.json) == (200, settled) and settled["status"] == "incomplete"
+
+
 def test_after_sigterm_nothing_that_was_said_is_lost(
     start_function: Any, b: Client, model: ModelServer, chat_id: str
 ) -> None:
