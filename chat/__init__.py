@@ -13,6 +13,7 @@
     3  store.py           the door to Redis: scripts, batches, failures
     2  turn.py            a turn's state between model and client       (pure, like the whole row)
        context.py         history -> prompt
+       branches.py        which messages belong to one branch
        dialects/          one file per HTTP API: its shapes on the wire
     1  messages.py events.py errors.py keyspace.py settings.py          values and names
        sse.py http1.py completions.py                                   codecs

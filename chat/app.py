@@ -18,7 +18,9 @@ from chat.streams import Logs, LogWriter
 from chat.turns import Turns
 from chat.upstream import Upstream
 from chat.web.native import NativeRoutes
+from chat.web.other_apis import OtherRoutes
 from chat.web.routes import Router
+from chat.web.talk import Talk
 
 _REDIS_SECONDS = 1.5
 _BLOCKING_SECONDS = 5.0  # above the longest wait for an entry of a log
@@ -41,9 +43,10 @@ def build(settings: Settings) -> Callable[[Request], Response]:
     )
     logs, writer = Logs(store, blocking), LogWriter(store)
     turns = Turns(history, logs, writer, upstream, settings, shutdown)
-    native = NativeRoutes(turns, history, settings)
+    talk = Talk(turns, settings.keepalive_seconds)
+    routes = [family(turns, history, talk).routes() for family in (NativeRoutes, OtherRoutes)]
     router = Router(
-        native.routes(),
+        [route for family in routes for route in family],
         max_body_bytes=settings.max_body_bytes,
         cors_origins=settings.cors_origins,
     )

@@ -15,6 +15,10 @@ _BYTES_PER_TOKEN = 4
 _TOKENS_PER_MESSAGE = 4
 _TOKENS_PER_ATTACHMENT = 1000
 
+_GO_ON = msgspec.Raw(
+    b'"Go on exactly where you stopped, in the middle of a word if need be. Repeat nothing."'
+)
+
 _message = msgspec.json.Decoder(PromptMessage)
 
 
@@ -42,6 +46,12 @@ def build(
     replay = [_message.decode(message) for message in history]
     dropped, replayed = _fit(replay, max_tokens - fixed, max_tokens // 4)
     return Prompt([*head, *replay[dropped:], asked], start + dropped, fixed + replayed)
+
+
+def go_on(messages: list[PromptMessage], text: str) -> list[PromptMessage]:
+    """A prompt that asks the model to go on where it stopped for length."""
+    said = PromptMessage("assistant", msgspec.Raw(msgspec.json.encode(text)))
+    return [*messages, said, PromptMessage("user", _GO_ON)]
 
 
 def _fit(replay: list[PromptMessage], room: int, slack: int) -> tuple[int, int]:

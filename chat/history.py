@@ -11,9 +11,20 @@ from typing import Any
 
 import msgspec
 
+from chat import branches
 from chat.errors import NotFound, StoreUnavailable
 from chat.keyspace import ChatRef, chats_key
-from chat.messages import Ask, Chat, TurnRef, Usage, find_ref, timestamp, write_user_message
+from chat.messages import (
+    Ask,
+    Chat,
+    TurnRef,
+    Usage,
+    find_ref,
+    first_words,
+    id_of,
+    timestamp,
+    write_user_message,
+)
 from chat.store import Store
 
 PATIENCE_MS = 2000
@@ -34,7 +45,12 @@ class Begun:
     start: int
     model: str
     system: str
+    forks: str
     messages: list[bytes]
+
+    @property
+    def revision(self) -> int:
+        return self.ref.index
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +98,7 @@ class Look:
     began_ms: int
     asked: bytes
     model: str
+    forks: str
     message: bytes
 
 
@@ -124,7 +141,7 @@ class History:
             "begin",
             [chat.key, chat.history_key, chat.log_key(nonce)],
             *(nonce, self.lease_ms, self._deadline(), asked, _flag(bool(ask and ask.stream))),
-            *(*key_args, revision, self._ttl_ms),
+            *(*key_args, revision, self._ttl_ms, _flag(bool(ask and ask.must_exist))),
         )
         return self._read_begin(nonce, reply)
 
@@ -147,6 +164,7 @@ class History:
         parent_id: str | None,
         usage: Usage | None = None,
         start: int | None = None,
+        forks: str | None = None,
     ) -> bytes:
         """Store a turn's messages, end its log and free the lease; returns the answer as stored.
 
@@ -155,7 +173,9 @@ class History:
         """
         tokens = usage or Usage()
         user = write_user_message(ref, ask, began_ms=began_ms, parent_id=parent_id)
-        fields = () if start is None else ("start", start)
+        title = first_words(ask.content) if ask.title is None else ask.title
+        changed = {"start": start, "forks": forks, "system": ask.system}
+        fields = [(name, value) for name, value in changed.items() if value is not None]
         reply = self._store.run(
             "commit",
             [chat.key, chat.history_key, chat.chats_key, chat.log_key(ref.nonce)],
@@ -170,8 +190,8 @@ class History:
             ),
             *(user, answer, tokens.prompt_tokens, tokens.completion_tokens),
             *(self._ttl_ms, self._log_ms if ask.stream else 0),
-            *(log.ending, log.length, log.rest, log.error),
-            *(fields if ask.system is None else (*fields, "system", ask.system)),
+            *(log.ending, log.length, log.rest, log.error, title),
+            *(part for field in fields for part in field),
         )
         if reply[0] == b"settled":
             return bytes(reply[1])
@@ -197,32 +217,72 @@ class History:
     def look(self, chat: ChatRef, place: int = -1) -> Look:
         """The running turn, and the message at a place of the history (-1 = the newest)."""
         reply = self._store.run("look", [chat.key, chat.history_key], place)
-        now, nonce, left, revision, began, asked, model, message = reply
+        now, nonce, left, revision, began, asked, model, forks, message = reply
         self._learn_time(now)
         ref = TurnRef(revision, nonce.decode()) if nonce else None
-        return Look(ref, left > 0, now, revision, began, asked, model.decode(), message)
+        return Look(
+            ref, left > 0, now, revision, began, asked, model.decode(), forks.decode(), message
+        )
 
     def find_message(self, chat: ChatRef, ref: TurnRef) -> bytes | None:
         """The assistant's message of a turn."""
         message = self.look(chat, ref.index + 1).message
         return message if message.startswith(b'{"id":"%b"' % ref.message_id.encode()) else None
 
-    def load(self, chat: ChatRef, *, limit: int, before: str = "", known: str = "") -> Page | None:
+    def load(
+        self, chat: ChatRef, *, limit: int, before: str = "", known: str = "", leaf: str = ""
+    ) -> Page | None:
         """The newest `limit` messages before the one named; None when there is no such message.
 
-        `known` is a revision the caller has: no messages are read while it is current.
+        They are the active branch's, or those up to `leaf`. `known` is a revision the caller has:
+        no messages are read while it is current.
         """
         place = find_ref(before)
         if before and not place:
             return None
         index = place.index if place else 0
-        reply = self._store.run(
-            "history", [chat.key, chat.history_key], limit, known, index, before
-        )
-        return Page(reply[0], bool(reply[1]), reply[2], reply[3]) if reply else None
+        keys = [chat.key, chat.history_key]
+        reply = self._store.run("history", keys, limit, known, index, before, _flag(bool(leaf)))
+        if not reply:
+            return None
+        if len(reply) == 3:
+            return self._load_branch(chat, reply, limit, before, leaf)
+        return Page(reply[0], bool(reply[1]), reply[2], reply[3])
+
+    def _load_branch(
+        self, chat: ChatRef, reply: list[Any], limit: int, before: str, leaf: str
+    ) -> Page | None:
+        revision, running, text = reply
+        forks = branches.read_forks(text.decode())
+        end = branches.parent_place(leaf or None, revision)
+        if end is None:
+            return None
+        ranges = branches.path(forks, end)
+        if ref := find_ref(before):
+            ranges = [(first, min(last, ref.index)) for first, last in ranges if first <= ref.index]
+            limit += 1  # the one named is read as well, to see that it is there
+        messages = self.read_ranges(chat, branches.newest(ranges, limit))
+        ids = [id_of(message) for message in messages[-2:]]
+        if (before and before not in ids[-1:]) or (leaf and not before and leaf not in ids):
+            return None
+        first = branches.length(ranges) - len(messages)
+        return Page(revision, bool(running), first, messages[:-1] if before else messages)
+
+    def read_ranges(self, chat: ChatRef, ranges: branches.Ranges) -> list[bytes]:
+        """The messages at some places."""
+        if not ranges:
+            return []
+        places = (place for span in ranges for place in span)
+        messages: list[bytes] = self._store.run("ranges", [chat.history_key], *places)
+        return messages
 
     def find_chat(self, chat: ChatRef) -> Chat | None:
         return _read_chat(chat.id, self._store.run("describe", [chat.key], *_FIELDS)[0])
+
+    def create(self, chat: ChatRef) -> int:
+        """Make a chat without messages; when it was made (ms)."""
+        made: int = self._store.run("create", [chat.key, chat.chats_key], chat.id, self._ttl_ms)
+        return made
 
     def patch(self, chat: ChatRef, fields: dict[str, str]) -> bool:
         """Change a chat's fields; false when there is no such chat."""
@@ -265,14 +325,16 @@ class History:
         outcome, now_ms, *rest = reply
         self._learn_time(now_ms)
         match outcome, rest:
-            case b"begun", [count, start, model, system, messages]:
-                ref = TurnRef(count, nonce)
-                return Begun(ref, now_ms, start, model.decode(), system.decode(), messages)
+            case b"begun", [count, start, *texts, messages]:
+                model, system, forks = (text.decode() for text in texts)
+                return Begun(TurnRef(count, nonce), now_ms, start, model, system, forks, messages)
             case b"busy", [turn, count, left]:
                 return Busy(TurnRef(count, turn.decode()), left > 0)
             case b"known", [entry]:
                 body_hash, index, known = entry.decode().split()
                 return Known(TurnRef(int(index), known), body_hash)
+            case b"unknown", []:
+                raise NotFound("There is no such chat.", code="chat_not_found")
             case b"changed", [count, messages]:
                 return Changed(count, messages)
         raise StoreUnavailable(_TOO_LATE, retry_after=1)

@@ -20,6 +20,7 @@ Fields of a chat:
     turn                     nonce of the running turn, the fencing token; empty: none
     lease                    ms until which nobody may take that turn for dead
     began said               when it began, and what was asked (JSON, messages.Ask)
+    forks                    where branches begin (branches.py); a linear chat has none
     logs                     `<nonce>@<expiry in ms> ` of each log that has ended
     k:<hash>                 `<hash of the body> <place> <nonce>` of the turn an Idempotency-Key made
 """

@@ -23,6 +23,13 @@ class Usage(msgspec.Struct, frozen=True):
     completion_tokens: int = 0
     total_tokens: int = 0
 
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.total_tokens + other.total_tokens,
+        )
+
 
 class UserMessage(msgspec.Struct, frozen=True):
     """What the person said; `content` is JSON text, or a JSON list of content parts."""
@@ -78,7 +85,8 @@ class Ask(msgspec.Struct, frozen=True):
     """What a client wants of a turn, whichever dialect it spoke.
 
     It rests with the running turn in Redis, so that anybody can end the turn in its place.
-    `revision`: the chat must be at this one.
+    `revision`: the chat must be at this one; `must_exist`: the chat must be there already;
+    `title`: for a chat that has none.
     """
 
     content: msgspec.Raw
@@ -92,6 +100,25 @@ class Ask(msgspec.Struct, frozen=True):
     metadata: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
     repeat: Repeat | None = None
     revision: int | None = None
+    must_exist: bool = False
+    autocontinue: bool = False
+    title: str | None = None
+
+
+def plain_text(content: msgspec.Raw) -> str:
+    """What a person said, without pictures and the like."""
+    said = msgspec.json.decode(content)
+    if isinstance(said, str):
+        return said
+    return "\n".join(part["text"] for part in said if part["type"] == "text")
+
+
+def first_words(content: msgspec.Raw) -> str:
+    """A short title for a chat, from what is said first."""
+    words = " ".join(plain_text(content).split())
+    if len(words) <= _TITLE_CHARACTERS:
+        return words
+    return words[:_TITLE_CHARACTERS].rpartition(" ")[0].rstrip(",.;:") + "…"
 
 
 def write_user_message(ref: "TurnRef", ask: Ask, *, began_ms: int, parent_id: str | None) -> bytes:
@@ -137,11 +164,27 @@ def write_assistant_message(
     )
 
 
+def read_message(message: bytes) -> UserMessage | AssistantMessage:
+    """A stored message."""
+    if _with_role.decode(message).role == "user":
+        return _said.decode(message)
+    return _answer.decode(message)
+
+
 def read_answer(message: bytes) -> AssistantMessage:
     """A stored assistant's message."""
     return _answer.decode(message)
 
 
+_TITLE_CHARACTERS = 50
+
+
+class _WithRole(msgspec.Struct, frozen=True):
+    role: str
+
+
+_with_role = msgspec.json.Decoder(_WithRole)
+_said = msgspec.json.Decoder(UserMessage)
 _answer = msgspec.json.Decoder(AssistantMessage)
 _ID = re.compile(r"(?:msg|turn)_([0-9a-f]{1,8})([0-9a-f]{24})")
 

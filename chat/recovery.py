@@ -9,6 +9,7 @@ import time
 
 import msgspec
 
+from chat import branches
 from chat.errors import NotFound
 from chat.events import STATUS_OF, Ending
 from chat.history import History, LogEnd, Look
@@ -74,7 +75,9 @@ class Recovery:
         self, chat: ChatRef, look: Look, ask: Ask, ref: TurnRef, text: str, reason: str
     ) -> bytes:
         ending: Ending = "cancelled" if reason == "cancelled" else "interrupted"
-        before = self._history.look(chat, ref.index - 1).message if ref.index else b""
+        place = branches.parent_place(ask.parent_id, ref.index)
+        parent = -1 if place is None else place
+        before = self._history.look(chat, parent).message if parent >= 0 else b""
         answer = write_assistant_message(
             ref,
             chat.id,
@@ -92,4 +95,5 @@ class Recovery:
             began_ms=look.began_ms,
             now_ms=look.now_ms,
             parent_id=id_of(before) if before else None,
+            forks=branches.forks_after(look.forks, ref.index, parent),
         )

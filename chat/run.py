@@ -8,6 +8,7 @@ commit stores it; while Redis is away, that is tried again for a while. When the
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -26,7 +27,6 @@ from chat.keyspace import ChatRef
 from chat.messages import (
     Ask,
     TurnRef,
-    id_of,
     read_answer,
     write_assistant_message,
 )
@@ -37,6 +37,7 @@ from chat.turn import CUT, Turn
 from chat.upstream import Call
 
 _STEP_SECONDS = 0.5
+_MOST_CONTINUATIONS = 5
 _AGAIN_SECONDS = 0.5
 _NOT_STORED = "The chat store was away for too long; this turn could not be stored."
 _SHUTTING_DOWN = "This instance is shutting down; nothing was stored."
@@ -51,21 +52,21 @@ class Place:
     begun: Begun
     ask: Ask
     model: str
-    start: int
-
-    @property
-    def parent_id(self) -> str | None:
-        """The newest message before this turn."""
-        return id_of(self.begun.messages[-1]) if self.begun.messages else None
+    start: int | None  # None: it is not kept, because the chat has forks
+    parent_id: str | None
+    forks: str | None  # None: they stay
 
 
 class Run:
-    """A running turn; `ended` is its last event, once there is one."""
+    """A running turn; `ended` is its last event, once there is one.
+
+    `call` calls the model; given what it has said so far, to go on from there.
+    """
 
     def __init__(
         self,
         place: Place,
-        call: Call,
+        call: Callable[[str], Call],
         *,
         history: History,
         writer: LogWriter,
@@ -79,12 +80,18 @@ class Run:
         self.store_seconds = store_seconds
         self.upstream_seconds = 0.0
         self._place = place
-        self._call = call
+        self._make_call = call
+        self._call = call("")
         self._history = history
         self._writer = writer
         self._shutdown = shutdown
         self._patience_seconds = settings.store_patience_seconds
-        self._turn = Turn(stream=ask.stream, keepalive_seconds=settings.keepalive_seconds, now=now)
+        self._turn = Turn(
+            stream=ask.stream,
+            keepalive_seconds=settings.keepalive_seconds,
+            now=now,
+            continuations=_MOST_CONTINUATIONS if ask.autocontinue else 0,
+        )
         self._box = Outbox(place.chat, begun.ref, history.lease_ms, begun.now_ms)
         self._writer.open(self._box)
         self._began_at = now
@@ -150,6 +157,10 @@ class Run:
         now = time.monotonic()
         if self._is_stopped(now):
             return []
+        if self._turn.goes_on:
+            self._call.drain()
+            self._call = self._make_call(self._turn.text)
+            self._turn.go_on()
         piece = self._call.read(min(longest, self._turn.quiet_for(now)))
         now = time.monotonic()
         if self._call.answering and not self.upstream_seconds:
@@ -238,6 +249,7 @@ class Run:
             parent_id=place.parent_id,
             usage=turn.usage,
             start=place.start,
+            forks=place.forks,
         )
         if stored != answer:  # somebody else has ended it before
             return ended_as_stored(stored)

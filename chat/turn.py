@@ -10,7 +10,11 @@ Out:  the events each of these returns; once `ending` is set: `stored`, `text`, 
     failed       a streamed answer broke off after its first text     incomplete, with the error told
     failed       anything before that; or it was rolled back          not at all
 
-The first ending counts. These rules live here and nowhere else.
+The first ending counts. A turn that goes on by itself (`continuations`) sets `goes_on` when the
+model stops for length: the driver then calls the model again, and what comes is more of the same
+answer. When that fails, the answer is complete with what there is.
+
+These rules live here and nowhere else.
 """
 
 from chat import completions, sse
@@ -26,13 +30,19 @@ _ROLLED_BACK = "A newer message took this turn's place; nothing of it is stored.
 class Turn:
     """One answer of the model as it comes; `now` is any clock in seconds that never goes back."""
 
-    def __init__(self, *, stream: bool, keepalive_seconds: float, now: float) -> None:
+    def __init__(
+        self, *, stream: bool, keepalive_seconds: float, now: float, continuations: int = 0
+    ) -> None:
         self.ending: Ending | None = None
         self.stored = False
         self.error: ChatkeepError | None = None
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
         self.offset = 0
+        self.goes_on = False
+        self._continuations = continuations
+        self._usage_before: Usage | None = None
+        self._continued = False
         self._pieces: list[str] = []
         self._stream = stream
         self._decoder = sse.Decoder()
@@ -51,10 +61,10 @@ class Turn:
             return []
         events: list[Event] = []
         for data in self._decoder.receive(piece):
-            if self.ending:  # whatever follows [DONE] means nothing
+            if self.ending or self.goes_on:  # whatever follows [DONE] means nothing
                 break
             if data == completions.DONE:
-                self._end("completed")
+                self._complete()
             else:
                 events += self._read_part(data)
         if events:
@@ -63,22 +73,33 @@ class Turn:
 
     def upstream_ended(self) -> list[Event]:
         """The upstream's answer is over, in good order as far as HTTP can tell."""
-        if self.ending:
+        if self.ending or self.goes_on:
             return []
         events = [] if self._stream else self._read_part(b"".join(self._body))
         whole = self.finish_reason or (not self._stream and self.offset)
         if whole:
-            self._end("completed")
+            self._complete()
         else:
             self.fail(UpstreamRefused(CUT))
         return events
 
+    def go_on(self) -> None:
+        """The model has been called again."""
+        self.goes_on, self._continued = False, True
+        self._continuations -= 1
+        self._decoder, self._body = sse.Decoder(), []
+        self._usage_before, self.finish_reason = self.usage, None
+
     def fail(self, error: ChatkeepError) -> None:
         """The upstream refused, broke off or stayed silent."""
-        if self.ending:
+        if self.ending or self.goes_on:
             return
         if self.finish_reason and self._stream:
-            self._end("completed")  # all had been said
+            self._complete()  # all had been said
+            return
+        if self._continued:
+            self.finish_reason = "length"
+            self._end("completed")
             return
         self._end("failed", stored=self._stream and self.offset > 0)
         self.error = error
@@ -104,6 +125,12 @@ class Turn:
         """Seconds from now until `tick` has something to say."""
         return max(0.0, self._quiet_since + self._keepalive_seconds - now)
 
+    def _complete(self) -> None:
+        if self.finish_reason == "length" and self._continuations:
+            self.goes_on = True
+        elif not self.ending:
+            self._end("completed")
+
     def _end(self, ending: Ending, *, stored: bool = True) -> None:
         self.ending, self.stored = ending, stored
 
@@ -116,7 +143,8 @@ class Turn:
         if part.error is not None:
             self.fail(UpstreamRefused(f"The model API failed: {part.error}"))
             return []
-        self.usage = part.usage or self.usage
+        if part.usage:
+            self.usage = part.usage + self._usage_before if self._usage_before else part.usage
         self.finish_reason = part.finish_reason or self.finish_reason
         if not part.text:
             return []

@@ -12,10 +12,11 @@ Somebody else may follow a turn (`reader.py`), stop it, or end it after its inst
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import msgspec
 
-from chat import completions, context
+from chat import branches, completions, context
 from chat.context import Prompt
 from chat.errors import (
     ChatChanged,
@@ -37,6 +38,7 @@ from chat.streams import Logs, LogWriter
 from chat.upstream import Upstream
 
 _ASK_AGAIN_SECONDS = 0.5
+_MOST_OF_A_BRANCH = 2000
 _BUSY = "Another turn of this chat is running."
 
 #: Sleep so many seconds; false when the client has left meanwhile.
@@ -73,14 +75,23 @@ class Turns:
         if isinstance(begun, TurnRef):
             return self._follow(chat, begun, 0)
         try:
-            prompt = self._build_prompt(begun, ask)
+            branch = self._find_branch(chat, begun, ask)
+            prompt = self._build_prompt(begun, branch, ask)
         except ChatkeepError:
             self._history.drop(chat, begun.ref, ask)
             raise
         model = ask.model or begun.model or self._settings.gpt_model
         return Run(
-            Place(chat, begun, ask, model, prompt.start),
-            self._upstream.call(self._encode(model, prompt, ask)),
+            Place(
+                chat,
+                begun,
+                ask,
+                model,
+                prompt.start if branch.linear else None,
+                id_of(branch.messages[-1]) if branch.messages else None,
+                branches.forks_after(begun.forks, begun.revision, branch.leaf),
+            ),
+            lambda text: self._upstream.call(self._encode(model, prompt, ask, text)),
             history=self._history,
             writer=self._writer,
             settings=self._settings,
@@ -117,7 +128,9 @@ class Turns:
         """The model, and exactly what would be sent to it."""
         self._recovery.settle_if_dead(chat)
         begun = self._history.peek(chat)
-        return ask.model or begun.model or self._settings.gpt_model, self._build_prompt(begun, ask)
+        branch = self._find_branch(chat, begun, ask)
+        model = ask.model or begun.model or self._settings.gpt_model
+        return model, self._build_prompt(begun, branch, ask)
 
     def _take_lease(self, chat: ChatRef, ask: Ask, pause: Pause) -> Begun | TurnRef:
         """Wait for the chat; the turn that has this idempotency key, when there is one."""
@@ -149,27 +162,36 @@ class Turns:
         elif not pause(min(_ASK_AGAIN_SECONDS, left)):
             raise TurnInProgress("The client left while its message was waiting.")
 
-    def _build_prompt(self, begun: Begun, ask: Ask) -> Prompt:
-        newest = id_of(begun.messages[-1]) if begun.messages else None
-        if ask.parent_id not in (None, newest):
+    def _find_branch(self, chat: ChatRef, begun: Begun, ask: Ask) -> "_Branch":
+        """What the turn goes on from; a linear chat's is there already."""
+        if ask.parent_id is None and not begun.forks:
+            return _Branch(begun.messages, begun.start, begun.revision - 1, linear=True)
+        leaf = branches.parent_place(ask.parent_id, begun.revision)
+        ranges = [] if leaf is None else branches.path(branches.read_forks(begun.forks), leaf)
+        messages = self._history.read_ranges(chat, branches.newest(ranges, _MOST_OF_A_BRANCH))
+        ids = [branches.ROOT, None, *map(id_of, messages[-2:])]
+        if leaf is None or ask.parent_id not in ids:
             raise NotFound(
-                "`parent_id` is not the newest message of this chat.",
+                "`parent_id` is not a message of this chat.",
                 param="parent_id",
                 code="message_not_found",
             )
+        return _Branch(messages, branches.length(ranges) - len(messages), leaf, linear=False)
+
+    def _build_prompt(self, begun: Begun, branch: "_Branch", ask: Ask) -> Prompt:
         system = begun.system if ask.system is None else ask.system
         return context.build(
             system or self._settings.system_prompt,
-            begun.messages,
+            branch.messages,
             ask.content,
-            start=begun.start,
+            start=branch.start,
             max_tokens=self._settings.max_prompt_tokens,
         )
 
-    def _encode(self, model: str, prompt: Prompt, ask: Ask) -> bytes:
+    def _encode(self, model: str, prompt: Prompt, ask: Ask, text: str) -> bytes:
         return completions.encode_request(
             model,
-            prompt.messages,
+            context.go_on(prompt.messages, text) if text else prompt.messages,
             stream=ask.stream,
             temperature=ask.temperature,
             max_tokens=ask.max_tokens,
@@ -205,6 +227,16 @@ class Turns:
             keepalive_seconds=self._settings.keepalive_seconds,
             patience_seconds=self._settings.store_patience_seconds,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Branch:
+    """What a turn goes on from: its newest messages, how many came before them, its last place."""
+
+    messages: list[bytes]
+    start: int
+    leaf: int
+    linear: bool
 
 
 def _same_turn(known: Known, ask: Ask) -> TurnRef:

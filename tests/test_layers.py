@@ -17,7 +17,7 @@ ROWS = [  # bottom row first
         "completions",
         "shutdown",
     },
-    {"turn", "context", "dialects"},
+    {"turn", "context", "branches", "dialects"},
     {"store"},
     {"history", "streams", "upstream"},
     {"run"},

@@ -1,12 +1,36 @@
-"""Wire shapes, one pure file per HTTP API; here is what they share: reading a JSON body."""
+"""Wire shapes, one pure file per HTTP API; here is what they share, and in what they differ.
 
+A further one needs a file here that ends in a `Dialect`, and its routes in `chat/web`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
 
-from chat.errors import InvalidRequest
+from chat.errors import ChatkeepError, InvalidRequest
+from chat.events import Event
+from chat.messages import Ask, AssistantMessage
 
 T = TypeVar("T")
+
+
+def write_error(error: ChatkeepError) -> object:
+    """The one shape of an error, OpenAI's."""
+    return error.body()
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How an API speaks of a turn."""
+
+    read_request: Callable[[bytes, str], Ask]  # of the body, and of the header Accept
+    write_answer: Callable[[AssistantMessage], object]
+    write_event: Callable[[Event], bytes]  # b"" says nothing
+    answer_status: int = 200
+    stream_type: str = "text/event-stream"
+    write_error: Callable[[ChatkeepError], object] = write_error
 
 
 class Body:

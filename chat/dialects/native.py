@@ -5,7 +5,7 @@ from typing import Any, get_args
 import msgspec
 
 from chat import sse
-from chat.dialects import Body
+from chat.dialects import Body, Dialect
 from chat.events import Delta, Ended, Event, KeepAlive, Started
 from chat.messages import Ask, WhenBusy
 
@@ -14,7 +14,7 @@ _LONGEST_NAME = 256
 _KEEP_ALIVE = b": keep-alive\n\n"
 
 
-def read_request(raw: bytes, *, accept: str) -> Ask:
+def read_request(raw: bytes, accept: str) -> Ask:
     """The body of POST /<chat_id>/chat; raises InvalidRequest."""
     body = Body(raw)
     content = body.content("content")
@@ -69,3 +69,6 @@ def _ending_data(event: Ended) -> bytes:
 
 def _unset_if_none(value: dict[str, Any] | None) -> dict[str, Any] | msgspec.UnsetType:
     return msgspec.UNSET if value is None else value
+
+
+NATIVE = Dialect(read_request, lambda answer: answer, write_event)

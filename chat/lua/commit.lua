@@ -2,11 +2,11 @@
 -- KEYS  chat, history, chats, log
 -- ARGV  nonce, place and id of the assistant's message, chat_id, when it began, now, deadline_ms
 --       ("" = none), user, assistant, prompt_tokens, completion_tokens, ttl_ms of the chat (0 = for
---       ever), ttl_ms of the log (0 = it has none), ending, length, rest of the text, error, then
---       pairs of further chat fields
+--       ever), ttl_ms of the log (0 = it has none), ending, length, rest of the text, error, title
+--       for a chat that never had one, then pairs of further chat fields
 -- Returns {"stored", now}; {"settled", message} when the turn has been stored before, by
 -- this caller or another; {"gone"} when it was dropped or its chat deleted; or {"late", now}.
-local chat = redis.call('HMGET', KEYS[1], 'turn', 'created_at', 'prompt_tokens', 'completion_tokens', 'logs')
+local chat = redis.call('HMGET', KEYS[1], 'turn', 'created_at', 'prompt_tokens', 'completion_tokens', 'logs', 'title')
 if chat[1] ~= ARGV[1] then
   local message = redis.call('LINDEX', KEYS[2], ARGV[2])
   if message and string.find(message, '{"id":"' .. ARGV[3] .. '"', 1, true) == 1 then
@@ -30,8 +30,8 @@ if ARGV[13] ~= '0' then
 end
 local revision = redis.call('RPUSH', KEYS[2], ARGV[8], ARGV[9])
 redis.call('HSET', KEYS[1], 'turn', '', 'said', '', 'message_count', revision, 'created_at', chat[2] or ARGV[5],
-  'updated_at', ARGV[6], 'prompt_tokens', (chat[3] or 0) + ARGV[10],
-  'completion_tokens', (chat[4] or 0) + ARGV[11], 'logs', logs, unpack(ARGV, 18))
+  'updated_at', ARGV[6], 'prompt_tokens', (chat[3] or 0) + ARGV[10], 'completion_tokens',
+  (chat[4] or 0) + ARGV[11], 'logs', logs, 'title', chat[6] or ARGV[18], unpack(ARGV, 19))
 redis.call('ZADD', KEYS[3], ARGV[6], ARGV[4])
 if ARGV[12] ~= '0' then
   redis.call('PEXPIRE', KEYS[1], ARGV[12])

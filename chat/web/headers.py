@@ -17,19 +17,25 @@ _IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 _REVISION = re.compile(r'(?:W/)?"?([0-9]{1,15})"?')
 
 
+def idempotency_key(request: Request) -> str | None:
+    """The header Idempotency-Key; raises InvalidRequest."""
+    key = request.headers.get("Idempotency-Key")
+    if key is not None and not _IDEMPOTENCY_KEY.fullmatch(key):
+        raise InvalidRequest(
+            "`Idempotency-Key` must be 1 to 255 printable characters.", param="Idempotency-Key"
+        )
+    return key
+
+
 def read_repeat(request: Request) -> Repeat | None:
     """The Idempotency-Key; or, for the OpenAI SDKs, which send none, what marks their retries.
 
     Their requests count from `X-Stainless-Retry-Count: 0`. Only a retry looks for the request it
     repeats; a first attempt that is the same as an earlier one is a person saying "yes" twice.
     """
-    key = request.headers.get("Idempotency-Key")
+    key = idempotency_key(request)
     body_hash = _hash(request.get_data())
     if key is not None:
-        if not _IDEMPOTENCY_KEY.fullmatch(key):
-            raise InvalidRequest(
-                "`Idempotency-Key` must be 1 to 255 printable characters.", param="Idempotency-Key"
-            )
         return Repeat(f"k:{_hash(key.encode())}", body_hash, look_up=True)
     attempt = request.headers.get("X-Stainless-Retry-Count", "")
     if not attempt.isdigit():

@@ -14,6 +14,7 @@ from werkzeug.exceptions import MethodNotAllowed as WrongMethod
 from werkzeug.exceptions import NotFound as NoSuchPath
 from werkzeug.routing import BaseConverter, Map, MapAdapter, RequestRedirect, Rule
 
+from chat.dialects import write_error
 from chat.errors import (
     BodyTooLarge,
     ChatkeepError,
@@ -45,6 +46,7 @@ class Route:
     method: str
     path: str
     handler: Handler
+    write_error: Callable[[ChatkeepError], object] = write_error
 
 
 class NotReserved(BaseConverter):
@@ -57,9 +59,7 @@ class Router:
     """Answers every request with JSON of ours: never a page of the framework, never a trace."""
 
     def __init__(self, routes: list[Route], *, max_body_bytes: int, cors_origins: str) -> None:
-        rules = [
-            Rule(route.path, methods=[route.method], endpoint=route.handler) for route in routes
-        ]
+        rules = [Rule(route.path, methods=[route.method], endpoint=route) for route in routes]
         self._map = Map(
             rules,
             strict_slashes=False,
@@ -89,7 +89,7 @@ class Router:
         if request.method == "OPTIONS":
             return _options(request, adapter)
         try:
-            handler, parts = adapter.match(method=request.method)
+            route, parts = adapter.match(method=request.method)
         except WrongMethod as error:
             allow = _allowed(error.valid_methods or ())
             raise MethodNotAllowed(
@@ -97,9 +97,13 @@ class Router:
             ) from error
         except (NoSuchPath, RequestRedirect) as error:
             raise NotFound("There is nothing at this path.") from error
-        if "chat_id" in parts:
-            _check_chat_id(parts["chat_id"])
-        return handler(request, **parts)  # type: ignore[no-any-return]
+        assert isinstance(route, Route)
+        try:
+            if "chat_id" in parts:
+                check_chat_id(parts["chat_id"])
+            return route.handler(request, **parts)
+        except ChatkeepError as error:
+            return error_response(error, route.write_error)
 
     def _allow_origin(self, request: Request, response: Response) -> None:
         if not self._origins:
@@ -128,8 +132,10 @@ def json_response(
     return Response(data, status, headers, content_type=JSON)
 
 
-def error_response(error: ChatkeepError) -> Response:
-    return json_response(error.body(), error.status, error.headers)
+def error_response(
+    error: ChatkeepError, write: Callable[[ChatkeepError], object] = write_error
+) -> Response:
+    return json_response(write(error), error.status, error.headers)
 
 
 def whole_number(request: Request, name: str, *, default: int, least: int, most: int) -> int:
@@ -142,11 +148,12 @@ def whole_number(request: Request, name: str, *, default: int, least: int, most:
     return int(text)
 
 
-def _check_chat_id(chat_id: str) -> None:
+def check_chat_id(chat_id: str, param: str = "chat_id") -> None:
+    """Raises InvalidRequest."""
     if not _CHAT_ID.fullmatch(chat_id) or chat_id in RESERVED:
         raise InvalidRequest(
-            "A chat id is 1 to 128 characters of A-Z a-z 0-9 . _ ~ - and none of the reserved words.",
-            param="chat_id",
+            "An id of a chat is 1 to 128 characters of A-Z a-z 0-9 . _ ~ - and none of the reserved words.",
+            param=param,
             code="invalid_chat_id",
         )
 

@@ -1,0 +1,18 @@
+"""`/ask`: one question, one answer."""
+
+from chat.dialects import Body, Dialect
+from chat.dialects.native import write_event
+from chat.messages import Ask, AssistantMessage
+
+
+def read_request(raw: bytes, accept: str) -> Ask:
+    """The body of POST /ask; raises InvalidRequest."""
+    return Ask(content=Body(raw).content("prompt"))
+
+
+def write_answer(answer: AssistantMessage) -> object:
+    """The answer; the conversation's id is what the document forgets."""
+    return {"response": {"message": answer.content}, "conversation_id": answer.chat_id}
+
+
+ASK = Dialect(read_request, write_answer, write_event)

@@ -1,0 +1,132 @@
+"""The routes of the other systems' APIs: the same chats, in other words."""
+
+import uuid
+
+from flask import Request, Response
+
+from chat.dialects import Body, completion, conversations
+from chat.dialects.agents import AGENTS
+from chat.dialects.ask import ASK
+from chat.dialects.completion import COMPLETION
+from chat.dialects.conversations import CONVERSATIONS
+from chat.errors import NotFound
+from chat.history import History
+from chat.keyspace import ChatRef
+from chat.messages import AssistantMessage, Chat, UserMessage, read_message, timestamp
+from chat.turns import Turns
+from chat.web.headers import idempotency_key
+from chat.web.routes import Route, check_chat_id, json_response, whole_number
+from chat.web.talk import OWNER, Talk
+
+_MOST = 1000
+_PAGE = 100
+
+
+class OtherRoutes:
+    """Handlers; each takes the request and the parts of its path."""
+
+    def __init__(self, turns: Turns, history: History, talk: Talk) -> None:
+        self._turns = turns
+        self._history = history
+        self._talk = talk
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("GET", "/conversations", self.list_conversations),
+            Route("POST", "/conversations/new", self.new_conversation),
+            Route("POST", "/conversations/<chat_id>/ask", self.ask_conversation),
+            Route("GET", "/conversations/<chat_id>/messages", self.get_messages),
+            Route("DELETE", "/conversations/all", self.delete_all),
+            Route("DELETE", "/conversations/<chat_id>", self.delete),
+            Route("POST", "/ask", self.ask),
+            Route("DELETE", "/conversation/<chat_id>", self.delete),
+            Route("POST", "/conversation", self.create),
+            Route("GET", "/conversation", self.list_with_messages),
+            Route("POST", "/conversation/completion/<chat_id>", self.complete),
+            Route("POST", "/api/ask", self.ask_agents, AGENTS.write_error),
+        ]
+
+    # /conversations
+
+    def new_conversation(self, request: Request) -> Response:
+        return self._talk.say(request, CONVERSATIONS, _new_chat(request))
+
+    def ask_conversation(self, request: Request, chat_id: str) -> Response:
+        chat = ChatRef(OWNER, chat_id)
+        return self._talk.say(request, CONVERSATIONS, chat, must_exist=True)
+
+    def list_conversations(self, request: Request) -> Response:
+        return json_response(conversations.write_conversations(self._all_chats(request)))
+
+    def get_messages(self, request: Request, chat_id: str) -> Response:
+        chat = ChatRef(OWNER, chat_id)
+        found = self._history.find_chat(chat)
+        if found is None:
+            raise NotFound("There is no such conversation.", code="chat_not_found")
+        messages = self._messages(chat)
+        return json_response(conversations.write_messages(chat_id, messages, found.model))
+
+    def delete(self, request: Request, chat_id: str) -> Response:
+        self._history.delete(ChatRef(OWNER, chat_id))
+        return Response(status=204)
+
+    def delete_all(self, request: Request) -> Response:
+        while chats := self._history.list_chats(OWNER, _PAGE, None)[0]:
+            for chat in chats:
+                self._history.delete(ChatRef(OWNER, chat.id))
+        return Response(status=204)
+
+    # /ask and /api/ask
+
+    def ask(self, request: Request) -> Response:
+        chat, known = _named_chat(request)
+        return self._talk.say(request, ASK, chat, must_exist=known)
+
+    def ask_agents(self, request: Request) -> Response:
+        chat, known = _named_chat(request)
+        return self._talk.say(request, AGENTS, chat, must_exist=known)
+
+    # /conversation
+
+    def create(self, request: Request) -> Response:
+        chat = _new_chat(request)
+        created_at = timestamp(self._history.create(chat))
+        return json_response(completion.write_conversation(chat.id, created_at, []))
+
+    def complete(self, request: Request, chat_id: str) -> Response:
+        return self._talk.say(request, COMPLETION, ChatRef(OWNER, chat_id), must_exist=True)
+
+    def list_with_messages(self, request: Request) -> Response:
+        found = [(c, self._messages(ChatRef(OWNER, c.id))) for c in self._all_chats(request)]
+        return json_response(completion.write_conversations(found))
+
+    def _all_chats(self, request: Request) -> list[Chat]:
+        limit = whole_number(request, "limit", default=_MOST, least=1, most=_MOST)
+        chats: list[Chat] = []
+        after = None
+        while True:
+            page, after = self._history.list_chats(OWNER, min(_PAGE, limit - len(chats)), after)
+            chats += page
+            if after is None or len(chats) >= limit:
+                return chats
+
+    def _messages(self, chat: ChatRef) -> list[UserMessage | AssistantMessage]:
+        self._turns.settle_if_dead(chat)
+        page = self._history.load(chat, limit=_MOST)
+        return [read_message(message) for message in page.messages] if page else []
+
+
+def _new_chat(request: Request) -> ChatRef:
+    """A chat with a new UUID; a request that is sent again names the same one again."""
+    key = idempotency_key(request)
+    name = uuid.uuid4() if key is None else uuid.uuid5(uuid.NAMESPACE_URL, f"{OWNER}\n{key}")
+    return ChatRef(OWNER, str(name))
+
+
+def _named_chat(request: Request) -> tuple[ChatRef, bool]:
+    """The conversation that the body names, or a new one, and whether it must exist."""
+    chat_id = Body(request.get_data()).text("conversation_id")
+    if not chat_id:
+        return _new_chat(request), False
+    check_chat_id(chat_id, "conversation_id")
+    return ChatRef(OWNER, chat_id), True

@@ -1,0 +1,112 @@
+"""One turn over HTTP, in any dialect: what is asked, how it is answered, streamed or not."""
+
+import time
+from collections.abc import Callable, Iterator
+
+from flask import Request, Response
+from msgspec.structs import replace
+
+from chat.dialects import Dialect
+from chat.events import Event
+from chat.keyspace import ChatRef
+from chat.messages import find_ref, read_answer
+from chat.reader import Reader
+from chat.run import Run
+from chat.turns import Turns
+from chat.web.headers import pause_for, read_if_match, read_repeat
+from chat.web.routes import json_response
+
+OWNER = "anonymous"
+_STREAM_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
+
+
+class Talk:
+    """Runs a turn for a request, and answers it."""
+
+    def __init__(self, turns: Turns, keepalive_seconds: float) -> None:
+        self._turns = turns
+        self._keepalive_seconds = keepalive_seconds
+
+    def say(
+        self, request: Request, dialect: Dialect, chat: ChatRef, *, must_exist: bool = False
+    ) -> Response:
+        """Answer a message that the request brings."""
+        began = time.monotonic()
+        ask = dialect.read_request(request.get_data(), request.headers.get("Accept", ""))
+        ask = replace(
+            ask,
+            repeat=read_repeat(request),
+            revision=read_if_match(request),
+            must_exist=must_exist,
+        )
+        while True:
+            turn = self._turns.begin(chat, ask, pause_for(request))
+            if ask.stream:
+                return self.stream(dialect, turn, began)
+            if isinstance(turn, Run):
+                return answer(dialect, turn.finish(), _server_timing(turn, began))
+            if message := turn.finish().message:
+                return answer(dialect, bytes(message))
+            # The turn of this key failed and left nothing: then it may run again.
+
+    def stream(self, dialect: Dialect, turn: Run | Reader, began: float = 0.0) -> Response:
+        """Answer with a turn's events, as they come."""
+        first: list[Event] = []
+        headers = _STREAM_HEADERS | {"Content-Type": dialect.stream_type}
+        if isinstance(turn, Run):
+            first = turn.wait_for_answer(self._keepalive_seconds)
+            headers["Server-Timing"] = _server_timing(turn, began)
+        stream = EventStream(turn, first, dialect.write_event)
+        return Response(stream, dialect.answer_status, headers)
+
+
+class EventStream:
+    """A turn's events as bytes for the web server, which calls `close` whatever happens.
+
+    A class and not a generator: closing a generator that was never started runs none of it,
+    and then the turn of a client that left at once would never come to its end.
+    """
+
+    def __init__(
+        self, turn: Run | Reader, first: list[Event], write: Callable[[Event], bytes]
+    ) -> None:
+        self._turn = turn
+        self._write = write
+        self._waiting: list[Event] = [turn.started, *first]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        while True:
+            events, self._waiting = self._waiting, []
+            # An empty piece would end the answer: to HTTP it is the last chunk.
+            if piece := b"".join(map(self._write, events)):
+                return piece
+            if self._turn.ended:
+                raise StopIteration
+            self._waiting = self._turn.step()
+
+    def close(self) -> None:
+        self._turn.close()
+
+
+def answer(dialect: Dialect, message: bytes, server_timing: str = "") -> Response:
+    """A stored answer of the model, with the revision it brought the chat to."""
+    found = read_answer(message)
+    place = find_ref(found.id)
+    headers = {"ETag": f'"{place.index + 1}"'} if place else {}
+    if server_timing:
+        headers["Server-Timing"] = server_timing
+    return json_response(dialect.write_answer(found), dialect.answer_status, headers)
+
+
+def _server_timing(run: Run, began: float) -> str:
+    """What took how many milliseconds; of a stream, until its first byte."""
+    spans = {
+        "auth": 0.0,
+        "store": run.store_seconds,
+        "upstream": run.upstream_seconds,
+        "total": time.monotonic() - began,
+    }
+    return ", ".join(f"{name};dur={seconds * 1000:.1f}" for name, seconds in spans.items())

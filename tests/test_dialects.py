@@ -1,0 +1,311 @@
+"""Every dialect over the same chats: golden transcripts, one contract, and each goes on with the others'."""
+
+import itertools
+import json
+import re
+import threading
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from dev.model import Answer, ModelServer
+from tests.harness import ROOT, Client, Reply
+from tests.test_bad_input import assert_error
+
+SHAPES = {
+    "uuid": re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"),
+    "id": re.compile(r"(msg|turn)_[0-9a-f]{25,}"),
+    "time": re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"),
+    "text": re.compile(r".+"),
+}
+
+
+@pytest.mark.parametrize("dialect", ["conversations", "ask", "completion", "agents"])
+def test_the_document_is_answered_field_by_field(
+    client: Client, model: ModelServer, dialect: str
+) -> None:
+    names: dict[str, str] = {}
+    for step in json.loads((ROOT / f"tests/wire/{dialect}.json").read_text()):
+        method, path, body = json.loads(_fill(json.dumps(step["request"]), names))
+        if "model_says" in step:
+            model.enqueue(Answer(pieces=re.findall(r"\S+\s*", step["model_says"])))
+        reply = client.request(method, path, body)
+        assert reply.status == step["status"], (path, reply.body)
+        if "text" in step:
+            assert (reply.headers["Content-Type"], reply.body.decode()) == (
+                step["content_type"],
+                step["text"],
+            )
+        elif "answer" in step:
+            found = reply.json[0] if step.get("first_of") else reply.json
+            _compare(found, step["answer"], names, path)
+        else:
+            assert reply.body == b""
+
+
+def _fill(text: str, names: dict[str, str]) -> str:
+    for name, value in names.items():
+        text = text.replace(f"{{{name}}}", value)
+    return text
+
+
+def _compare(found: Any, expected: Any, names: dict[str, str], where: str) -> None:
+    if isinstance(expected, dict):
+        assert isinstance(found, dict) and set(found) == set(expected), where
+        for name, value in expected.items():
+            _compare(found[name], value, names, f"{where}.{name}")
+    elif isinstance(expected, list):
+        assert len(found) == len(expected), where
+        for number, (one, other) in enumerate(zip(found, expected, strict=True)):
+            _compare(one, other, names, f"{where}[{number}]")
+    elif isinstance(expected, str) and (shape := re.fullmatch(r"<(\w+)(?::(\w+))?>", expected)):
+        assert SHAPES[shape[1]].fullmatch(found), where
+        if shape[2]:
+            assert names.setdefault(shape[2], found) == found, where
+    else:
+        assert found == expected, where
+
+
+@dataclass
+class Speaker:
+    """How one dialect says something in a chat that exists."""
+
+    path: str
+    field: str
+    status: int = 200
+    chat_field: str = ""
+    streams: bool = False
+    flat_error: bool = False
+
+    def say(self, client: Client, chat_id: str, content: Any, **more: Any) -> Reply:
+        headers = {name: more.pop(name) for name in list(more) if name[0].isupper()}
+        body = {self.field: content, **more} | (
+            {self.chat_field: chat_id} if self.chat_field else {}
+        )
+        return client.post(self.path.format(chat_id), body, **headers)
+
+    def assert_error(self, reply: Reply, status: int, code: str, param: str | None = None) -> None:
+        if self.flat_error:
+            assert reply.status == status and list(reply.json) == ["error"], reply.body
+            assert isinstance(reply.json["error"], str)
+        else:
+            assert_error(reply, status, code, param)
+
+
+SPEAKERS = {
+    "native": Speaker("/{}/chat", "content", streams=True),
+    "conversations": Speaker("/conversations/{}/ask", "prompt", status=201),
+    "ask": Speaker("/ask", "prompt", chat_field="conversation_id"),
+    "completion": Speaker("/conversation/completion/{}", "message", streams=True),
+    "agents": Speaker("/api/ask", "content", chat_field="conversation_id", flat_error=True),
+}
+everyone = pytest.mark.parametrize("speaker", SPEAKERS.values(), ids=SPEAKERS)
+others = pytest.mark.parametrize(
+    "speaker",
+    [s for n, s in SPEAKERS.items() if n != "native"],
+    ids=[n for n in SPEAKERS if n != "native"],
+)
+
+
+@pytest.fixture
+def chat(client: Client) -> str:
+    return str(client.post("/conversation", None).json["id"])
+
+
+@everyone
+def test_ok(client: Client, model: ModelServer, chat: str, speaker: Speaker) -> None:
+    model.enqueue(Answer(pieces=["the ", "answer"]))
+    reply = speaker.say(client, chat, "x")
+    assert reply.status == speaker.status and b"the answer" in reply.body
+    assert reply.headers["ETag"] == '"2"' and "Server-Timing" in reply.headers
+    assert [m["content"] for m in client.get(f"/{chat}/chat").json] == ["x", "the answer"]
+
+
+@pytest.mark.parametrize("name", [n for n, s in SPEAKERS.items() if s.streams])
+def test_streamed_ok_and_cut(client: Client, model: ModelServer, chat: str, name: str) -> None:
+    speaker = SPEAKERS[name]
+    model.enqueue(Answer(pieces=["the ", "answer"]), Answer(pieces=["half ", "an "], cut=True))
+    assert b"the" in speaker.say(client, chat, "x", stream=True).body
+    cut = speaker.say(client, chat, "y", stream=True).body.decode()
+    assert "half" in cut and ("broke off" in cut)
+    assert [m["content"] for m in client.get(f"/{chat}/chat").json] == [
+        "x",
+        "the answer",
+        "y",
+        "half an ",
+    ]
+
+
+@everyone
+@pytest.mark.parametrize("content", [None, "", 5, {}])
+def test_bad_body(client: Client, chat: str, speaker: Speaker, content: Any) -> None:
+    code = "missing_field" if content is None else "invalid_field"
+    speaker.assert_error(speaker.say(client, chat, content), 400, code, speaker.field)
+    assert client.get(f"/{chat}/chat").json == []
+
+
+@others
+def test_unknown_chat(client: Client, speaker: Speaker) -> None:
+    name = str(uuid.uuid4())
+    speaker.assert_error(speaker.say(client, name, "x"), 404, "chat_not_found")
+    assert client.get(f"/{name}").status == 404
+
+
+@everyone
+def test_bad_chat_id(client: Client, speaker: Speaker) -> None:
+    param = speaker.chat_field or "chat_id"
+    speaker.assert_error(speaker.say(client, "a b", "x"), 400, "invalid_chat_id", param)
+
+
+@everyone
+def test_upstream_refused_and_cut(
+    client: Client, model: ModelServer, chat: str, speaker: Speaker
+) -> None:
+    model.enqueue(Answer(status=400, error="no such thing"), Answer(pieces=["never"], cut=True))
+    refused = speaker.say(client, chat, "x")
+    speaker.assert_error(refused, 502, "upstream_refused")
+    assert b"no such thing" in refused.body
+    speaker.assert_error(speaker.say(client, chat, "x"), 502, "upstream_refused")
+    assert client.get(f"/{chat}/chat").json == []
+
+
+@everyone
+def test_busy(start_function: Any, model: ModelServer, speaker: Speaker) -> None:
+    client = start_function(QUEUE_SECONDS="0.2").client
+    chat = client.post("/conversation", None).json["id"]
+    gate = threading.Event()
+    model.enqueue(Answer(pieces=["a", "b"], gate=gate))
+    stream = client.stream(f"/{chat}/chat", {"content": "x", "stream": True})
+    stream.next()
+    busy = speaker.say(client, chat, "y")
+    speaker.assert_error(busy, 409, "turn_in_progress")
+    assert busy.headers["x-should-retry"] == "false"
+    gate.set()
+    stream.rest()
+
+
+@everyone
+def test_once(client: Client, model: ModelServer, chat: str, speaker: Speaker) -> None:
+    first = speaker.say(client, chat, "x", Idempotency_Key="k")
+    assert speaker.say(client, chat, "x", Idempotency_Key="k").body == first.body
+    speaker.assert_error(
+        speaker.say(client, chat, "y", Idempotency_Key="k"),
+        409,
+        "idempotency_conflict",
+        "Idempotency-Key",
+    )
+    assert len(model.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "path, body",
+    [
+        ("/conversations/new", {"prompt": "x"}),
+        ("/ask", {"prompt": "x"}),
+        ("/api/ask", {"content": "x"}),
+        ("/conversation", None),
+    ],
+)
+def test_a_new_conversation_that_is_asked_for_twice_is_one(
+    client: Client, model: ModelServer, path: str, body: Any
+) -> None:
+    key = str(uuid.uuid4())
+    first, again = (client.post(path, body, Idempotency_Key=key) for _ in range(2))
+    assert again.body == first.body and len(model.requests) <= 1
+
+
+@pytest.mark.parametrize("first, second", itertools.product(SPEAKERS, SPEAKERS))
+def test_a_chat_begun_in_any_dialect_is_continued_in_every_other(
+    client: Client, model: ModelServer, chat: str, first: str, second: str
+) -> None:
+    SPEAKERS[first].say(client, chat, "My name is Ada.")
+    SPEAKERS[second].say(client, chat, "What is my name?")
+    history = [m["content"] for m in client.get(f"/{chat}/chat").json]
+    assert [m["content"] for m in model.requests[-1].body["messages"]] == history[:3]
+    assert history[0] == "My name is Ada." and len(history) == 4
+
+
+def test_deleting_all_conversations_leaves_none(start_function: Any, redis_server: Any) -> None:
+    client = start_function().client
+    for n in range(3):
+        client.post("/ask", {"prompt": f"{n}"})
+    assert client.request("DELETE", "/conversations/all").status == 204
+    assert client.get("/conversations").json == client.get("/conversation").json == []
+
+
+@pytest.mark.parametrize(
+    "prompt, title",
+    [
+        ("Hello", "Hello"),
+        (
+            "What is the   airspeed\nvelocity of an unladen swallow, please?",
+            "What is the airspeed velocity of an unladen…",
+        ),
+        (
+            [{"type": "text", "text": "Look"}, {"type": "image_url", "image_url": {"url": "x"}}],
+            "Look",
+        ),
+    ],
+)
+def test_a_conversation_without_a_title_gets_one_from_its_first_prompt(
+    client: Client, prompt: Any, title: str
+) -> None:
+    chat = client.post("/conversations/new", {"prompt": prompt}).json["response"]["conversation_id"]
+    client.post(f"/conversations/{chat}/ask", {"prompt": "Something else"})
+    assert client.get(f"/{chat}").json["title"] == title
+
+
+@pytest.mark.parametrize("value", ["yes", 1, "True", []])
+def test_autocontinue_is_true_or_false(client: Client, value: Any) -> None:
+    assert_error(
+        client.post("/conversations/new", {"prompt": "x", "autocontinue": value}),
+        400,
+        "invalid_field",
+        "autocontinue",
+    )
+
+
+def test_autocontinue_goes_on_while_the_model_stops_for_length(
+    client: Client, model: ModelServer
+) -> None:
+    model.enqueue(
+        Answer(pieces=["one ", "two "], finish_reason="length"),
+        Answer(pieces=["three "], finish_reason="length"),
+        Answer(pieces=["four"]),
+    )
+    reply = client.post("/conversations/new", {"prompt": "count", "autocontinue": "true"})
+    answer = reply.json["response"]
+    assert (answer["message"], answer["end_turn"]) == ("one two three four", True)
+    sent = [[m["role"] for m in asked.body["messages"]] for asked in model.requests]
+    assert sent == [["user"], ["user", "assistant", "user"], ["user", "assistant", "user"]]
+    assert model.requests[2].body["messages"][1]["content"] == "one two three "
+    history = client.get(f"/{answer['conversation_id']}/chat").json
+    assert len(history) == 2 and history[1]["usage"]["completion_tokens"] == 4
+
+
+def test_autocontinue_stops_after_five_times_and_keeps_what_there_is(
+    client: Client, model: ModelServer
+) -> None:
+    model.enqueue(*(Answer(pieces=[f"{n} "], finish_reason="length") for n in range(9)))
+    answer = client.post("/conversations/new", {"prompt": "x", "autocontinue": True}).json[
+        "response"
+    ]
+    assert (answer["message"], answer["finish_details"], answer["end_turn"]) == (
+        "0 1 2 3 4 5 ",
+        "length",
+        False,
+    )
+    model.reset()
+    model.enqueue(
+        Answer(pieces=["enough "], finish_reason="length"), Answer(status=400, error="no")
+    )
+    answer = client.post("/conversations/new", {"prompt": "x", "autocontinue": True}).json[
+        "response"
+    ]
+    assert (answer["message"], answer["finish_details"]) == ("enough ", "length")
+    model.reset()
+    model.enqueue(Answer(pieces=["short "], finish_reason="length"))
+    answer = client.post("/conversations/new", {"prompt": "x"}).json["response"]
+    assert (answer["message"], answer["end_turn"], len(model.requests)) == ("short ", False, 1)
