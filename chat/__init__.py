@@ -6,7 +6,8 @@
     8  turns.py           begin, resume and stop turns: the whole story
     7  reader.py          follow a turn from any place, on any instance
     6  recovery.py        end a turn from outside: stop it, or settle a dead one
-    5  run.py             drive one turn from the model to its client and into Redis
+    5  titles.py          ask the model for a chat's title
+       run.py             drive one turn from the model to its client and into Redis
     4  history.py         what Redis is asked about chats
        streams.py         the log of a turn: how it is written, read, and closed
        upstream.py        the model API: connections, retries, errors

@@ -15,6 +15,7 @@ from chat.settings import Settings
 from chat.shutdown import Shutdown
 from chat.store import Store
 from chat.streams import Logs, LogWriter
+from chat.titles import Titles
 from chat.turns import Turns
 from chat.upstream import Upstream
 from chat.web.native import NativeRoutes
@@ -32,18 +33,13 @@ def build(settings: Settings) -> Callable[[Request], Response]:
     shutdown = Shutdown()
     shutdown.watch()
     store, blocking = (_store(settings, seconds) for seconds in (_REDIS_SECONDS, _BLOCKING_SECONDS))
-    history = History(
-        store,
-        lease_seconds=settings.lease_seconds,
-        chat_ttl_seconds=settings.chat_ttl_seconds,
-        log_seconds=settings.log_seconds,
-    )
+    history = History(store, settings)
     upstream = Upstream(
         settings.openai_base_url, settings.gpt_api_key, settings.upstream_timeout_seconds
     )
     logs, writer = Logs(store, blocking), LogWriter(store)
     turns = Turns(history, logs, writer, upstream, settings, shutdown)
-    talk = Talk(turns, settings.keepalive_seconds)
+    talk = Talk(turns, Titles(history, settings), settings.keepalive_seconds)
     routes = [family(turns, history, talk).routes() for family in (NativeRoutes, OtherRoutes)]
     router = Router(
         [route for family in routes for route in family],

@@ -25,6 +25,7 @@ from chat.messages import (
     timestamp,
     write_user_message,
 )
+from chat.settings import Settings
 from chat.store import Store
 
 PATIENCE_MS = 2000
@@ -115,13 +116,12 @@ class LogEnd:
 class History:
     """What is asked of Redis about chats."""
 
-    def __init__(
-        self, store: Store, *, lease_seconds: float, chat_ttl_seconds: float, log_seconds: float
-    ) -> None:
+    def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
-        self.lease_ms = int(lease_seconds * 1000)
-        self._ttl_ms = int(chat_ttl_seconds * 1000)
-        self._log_ms = int(log_seconds * 1000)
+        self.lease_ms = int(settings.lease_seconds * 1000)
+        self._ttl_ms = int(settings.chat_ttl_seconds * 1000)
+        self._log_ms = int(settings.log_seconds * 1000)
+        self._gives_titles = settings.titles != "off"
         self._redis_ahead_ms: int | None = None
 
     def begin(
@@ -173,7 +173,7 @@ class History:
         """
         tokens = usage or Usage()
         user = write_user_message(ref, ask, began_ms=began_ms, parent_id=parent_id)
-        title = first_words(ask.content) if ask.title is None else ask.title
+        title = ask.title or (first_words(ask.content) if self._gives_titles else "")
         changed = {"start": start, "forks": forks, "system": ask.system}
         fields = [(name, value) for name, value in changed.items() if value is not None]
         reply = self._store.run(
@@ -283,6 +283,10 @@ class History:
         """Make a chat without messages; when it was made (ms)."""
         made: int = self._store.run("create", [chat.key, chat.chats_key], chat.id, self._ttl_ms)
         return made
+
+    def retitle(self, chat: ChatRef, expected: str, title: str) -> None:
+        """Replace a chat's title, if it is still the expected one."""
+        self._store.run("title", [chat.key], expected, title)
 
     def patch(self, chat: ChatRef, fields: dict[str, str]) -> bool:
         """Change a chat's fields; false when there is no such chat."""

@@ -23,9 +23,15 @@ class BadSettings(Exception):
 
 
 def _setting(
-    default: Any, help: str, *, least: float | None = None, secret: bool = False, alias: str = ""
+    default: Any,
+    help: str,
+    *,
+    least: float | None = None,
+    secret: bool = False,
+    alias: str = "",
+    choices: tuple[str, ...] = (),
 ) -> Any:
-    facts = {"help": help, "least": least, "secret": secret, "alias": alias}
+    facts = {"help": help, "least": least, "secret": secret, "alias": alias, "choices": choices}
     return dataclasses.field(default=default, repr=not secret, metadata=facts)
 
 
@@ -44,6 +50,11 @@ class Settings:
     )
     gpt_model: str = _setting("gpt-5.4-mini", "Model of a turn that names none.")
     system_prompt: str = _setting("", "Instructions of a chat that has none of its own.")
+    titles: str = _setting(
+        "first-words",
+        "Where a new chat's title comes from: first-words, model (asked once, later), or off.",
+        choices=("first-words", "model", "off"),
+    )
     redis_host: str = _setting("", "Redis host, <name>.upstash.io for instance.")
     redis_port: int = _setting(6379, "Redis port.", least=1)
     redis_password: str = _setting("", "Redis password.", secret=True)
@@ -117,6 +128,9 @@ def _parse(field: dataclasses.Field[Any], text: str) -> Any:
             raise ValueError("must be true or false")
         return _WORDS_FOR[text.lower()]
     if kind is str:
+        choices = field.metadata["choices"]
+        if choices and text not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}")
         return text
     try:
         number = kind(text)

@@ -4,6 +4,7 @@ import itertools
 import json
 import re
 import threading
+import time
 import uuid
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from dev.model import Answer, ModelServer
-from tests.harness import ROOT, Client, Reply
+from tests.harness import ROOT, Client, Reply, wait_until
 from tests.test_bad_input import assert_error
 
 SHAPES = {
@@ -101,7 +102,7 @@ SPEAKERS = {
     "completion": Speaker("/conversation/completion/{}", "message", streams=True),
     "agents": Speaker("/api/ask", "content", chat_field="conversation_id", flat_error=True),
 }
-everyone = pytest.mark.parametrize("speaker", SPEAKERS.values(), ids=SPEAKERS)
+everyone = pytest.mark.parametrize("speaker", list(SPEAKERS.values()), ids=list(SPEAKERS))
 others = pytest.mark.parametrize(
     "speaker",
     [s for n, s in SPEAKERS.items() if n != "native"],
@@ -216,7 +217,7 @@ def test_a_new_conversation_that_is_asked_for_twice_is_one(
     assert again.body == first.body and len(model.requests) <= 1
 
 
-@pytest.mark.parametrize("first, second", itertools.product(SPEAKERS, SPEAKERS))
+@pytest.mark.parametrize("first, second", list(itertools.product(SPEAKERS, SPEAKERS)))
 def test_a_chat_begun_in_any_dialect_is_continued_in_every_other(
     client: Client, model: ModelServer, chat: str, first: str, second: str
 ) -> None:
@@ -309,3 +310,56 @@ def test_autocontinue_stops_after_five_times_and_keeps_what_there_is(
     model.enqueue(Answer(pieces=["short "], finish_reason="length"))
     answer = client.post("/conversations/new", {"prompt": "x"}).json["response"]
     assert (answer["message"], answer["end_turn"], len(model.requests)) == ("short ", False, 1)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_model_may_give_the_title_once_and_later(
+    start_function: Any, model: ModelServer, chat_id: str, stream: bool
+) -> None:
+    client = start_function(TITLES="model").client
+    gate = threading.Event()
+    model.enqueue(Answer(pieces=["An answer."]), Answer(pieces=['"A ', 'fine\n title"'], gate=gate))
+    client.say(chat_id, "What is it?", stream=stream)
+    assert client.get(f"/{chat_id}").json["title"] == "What is it?", (
+        "the answer is out before the title"
+    )
+    gate.set()
+    assert wait_until(lambda: client.get(f"/{chat_id}").json["title"] == "A fine title")
+    assert "What is it?\n\nAn answer." in model.requests[1].body["messages"][1]["content"]
+    client.say(chat_id, "And now?")
+    assert len(model.requests) == 3, "once"
+
+
+def test_a_title_that_a_person_gave_stays(
+    start_function: Any, model: ModelServer, chat_id: str
+) -> None:
+    client = start_function(TITLES="model").client
+    gate = threading.Event()
+    model.enqueue(Answer(pieces=["An answer."]), Answer(pieces=["Too ", "late"], gate=gate))
+    client.say(chat_id, "What is it?")
+    assert wait_until(lambda: len(model.requests) == 2)
+    client.request("PATCH", f"/{chat_id}", {"title": "Mine"})
+    gate.set()
+    client.post("/conversations/new", {"prompt": "x", "title": "Also mine"})
+    model.enqueue(Answer(status=400, error="no"))
+    assert wait_until(lambda: len(model.requests) == 3)
+    time.sleep(0.3)
+    assert client.get(f"/{chat_id}").json["title"] == "Mine"
+    assert client.get("/conversations").json[0]["title"] == "Also mine"
+
+
+def test_a_title_that_the_model_does_not_give_is_the_first_words(
+    start_function: Any, model: ModelServer, chat_id: str
+) -> None:
+    client = start_function(TITLES="model").client
+    model.enqueue(Answer(pieces=["An answer."]), Answer(status=400, error="no"))
+    client.say(chat_id, "What is it?")
+    assert wait_until(lambda: len(model.requests) == 2)
+    time.sleep(0.2)
+    assert client.get(f"/{chat_id}").json["title"] == "What is it?"
+
+
+def test_titles_can_be_off(start_function: Any, model: ModelServer, chat_id: str) -> None:
+    client = start_function(TITLES="off").client
+    client.say(chat_id, "What is it?")
+    assert client.get(f"/{chat_id}").json["title"] is None and len(model.requests) == 1

@@ -20,7 +20,7 @@ ROWS = [  # bottom row first
     {"turn", "context", "branches", "dialects"},
     {"store"},
     {"history", "streams", "upstream"},
-    {"run"},
+    {"run", "titles"},
     {"recovery"},
     {"reader"},
     {"turns"},
@@ -33,14 +33,14 @@ DRIVERS = {"run", "reader", "recovery", "turns", "web"}
 OWNERS = {
     "redis": {"store", "app"},
     "urllib3": {"upstream"},
-    "openai": {"upstream"},
+    "openai": {"titles"},
     "flask": {"web", "app"},
     "werkzeug": {"web"},
     "os": {"settings", "shutdown"},
     "signal": {"shutdown"},
     "socket": {"upstream", "web"},
     "time": {"upstream", "history", "streams", "shutdown"} | DRIVERS,
-    "threading": {"upstream", "store", "streams", "shutdown"},
+    "threading": {"titles", "upstream", "store", "streams", "shutdown"},
 }
 PURE = ROWS[1] | {"messages", "events", "errors", "keyspace", "sse", "http1", "completions"}
 ALLOWED_IN_PURE = set("msgspec collections dataclasses datetime json re secrets typing".split())

@@ -9,9 +9,10 @@ from msgspec.structs import replace
 from chat.dialects import Dialect
 from chat.events import Event
 from chat.keyspace import ChatRef
-from chat.messages import find_ref, read_answer
+from chat.messages import Ask, find_ref, read_answer
 from chat.reader import Reader
 from chat.run import Run
+from chat.titles import Titles
 from chat.turns import Turns
 from chat.web.headers import pause_for, read_if_match, read_repeat
 from chat.web.routes import json_response
@@ -23,8 +24,9 @@ _STREAM_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering
 class Talk:
     """Runs a turn for a request, and answers it."""
 
-    def __init__(self, turns: Turns, keepalive_seconds: float) -> None:
+    def __init__(self, turns: Turns, titles: Titles, keepalive_seconds: float) -> None:
         self._turns = turns
+        self._titles = titles
         self._keepalive_seconds = keepalive_seconds
 
     def say(
@@ -41,23 +43,36 @@ class Talk:
         )
         while True:
             turn = self._turns.begin(chat, ask, pause_for(request))
-            if ask.stream:
-                return self.stream(dialect, turn, began)
             if isinstance(turn, Run):
-                return answer(dialect, turn.finish(), _server_timing(turn, began))
+                return self._run(dialect, turn, chat, ask, began)
+            if ask.stream:
+                return self.stream(dialect, turn)
             if message := turn.finish().message:
                 return answer(dialect, bytes(message))
             # The turn of this key failed and left nothing: then it may run again.
 
-    def stream(self, dialect: Dialect, turn: Run | Reader, began: float = 0.0) -> Response:
+    def stream(
+        self, dialect: Dialect, turn: Run | Reader, first: list[Event] | None = None
+    ) -> Response:
         """Answer with a turn's events, as they come."""
-        first: list[Event] = []
+        stream = EventStream(turn, first or [], dialect.write_event)
         headers = _STREAM_HEADERS | {"Content-Type": dialect.stream_type}
-        if isinstance(turn, Run):
-            first = turn.wait_for_answer(self._keepalive_seconds)
-            headers["Server-Timing"] = _server_timing(turn, began)
-        stream = EventStream(turn, first, dialect.write_event)
         return Response(stream, dialect.answer_status, headers)
+
+    def _run(self, dialect: Dialect, run: Run, chat: ChatRef, ask: Ask, began: float) -> Response:
+        if ask.stream:
+            response = self.stream(dialect, run, run.wait_for_answer(self._keepalive_seconds))
+        else:
+            response = answer(dialect, run.finish())
+        response.headers["Server-Timing"] = _server_timing(run, began)
+
+        @response.call_on_close
+        def make_title() -> None:
+            message = run.ended.message if run.ended else None
+            if message and self._titles.wanted(ask, bytes(message)):
+                self._titles.make(chat, ask, bytes(message))
+
+        return response
 
 
 class EventStream:
@@ -91,13 +106,11 @@ class EventStream:
         self._turn.close()
 
 
-def answer(dialect: Dialect, message: bytes, server_timing: str = "") -> Response:
+def answer(dialect: Dialect, message: bytes) -> Response:
     """A stored answer of the model, with the revision it brought the chat to."""
     found = read_answer(message)
     place = find_ref(found.id)
     headers = {"ETag": f'"{place.index + 1}"'} if place else {}
-    if server_timing:
-        headers["Server-Timing"] = server_timing
     return json_response(dialect.write_answer(found), dialect.answer_status, headers)
 
 
