@@ -5,6 +5,7 @@ import subprocess
 from typing import Any
 
 from chat.web.native import NativeRoutes
+from chat.web.other_apis import OtherRoutes
 from dev.docs import env_example, with_settings
 from tests.harness import ROOT
 
@@ -59,7 +60,8 @@ def test_the_version_is_said_once() -> None:
 
 def test_every_route_stands_in_the_readme() -> None:
     nothing: Any = None
-    for route in NativeRoutes(nothing, nothing, nothing).routes():
+    families = [NativeRoutes, OtherRoutes]
+    for route in [r for f in families for r in f(nothing, nothing, nothing).routes()]:
         path = route.path.replace("not_reserved:", "")
         if (route.method, path) != ("DELETE", "/<chat_id>/chat"):  # said beside /<chat_id>
             assert f"| `{route.method}` | `{path}` |" in _read("README.md"), route
