@@ -129,6 +129,7 @@ class Run:
 
     def step(self, longest: float = _STEP_SECONDS) -> list[Event]:
         """Wait a while for the model, and return what it said; the last event ends the turn."""
+        self._box.driven_at = time.monotonic()
         if not self._turn.ending:
             events = self._relay_safely(min(longest, _STEP_SECONDS))
             # The last of the text goes out before the turn is stored: no token waits for Redis.

@@ -104,7 +104,9 @@ class Outbox:
     """What one running turn has for Redis: its text, and that it is still alive.
 
     Filled by the thread that drives the turn, emptied by the writer. `verdict` is what the writer
-    learned: a reason to stop, or LOST when the turn is not the chat's any more.
+    learned: a reason to stop, or LOST when the turn is not the chat's any more. `driven_at` is when
+    that thread was last seen at work: a turn that is stuck, in a client that does not read for
+    instance, is not kept alive.
     """
 
     def __init__(self, chat: ChatRef, ref: TurnRef, lease_ms: int, began_ms: int) -> None:
@@ -117,7 +119,7 @@ class Outbox:
         self._characters = 0
         self._offset = 0
         self._pause = _FIRST_PAUSE_SECONDS
-        now = time.monotonic()
+        self.driven_at = now = time.monotonic()
         self._redis_ahead_ms = began_ms - int(now * 1000)
         self._flush_at = 0.0  # the first text goes out at once
         self._beat_at = now + lease_ms / 2000
@@ -151,6 +153,9 @@ class Outbox:
     def collect(self, store: Store, now: float) -> "tuple[Command, int] | None":
         """The command that is due, and how many pieces of text it carries (0: it is a beat)."""
         with self._lock:
+            if self._beat_at <= now and now - self.driven_at > self._lease_ms / 1000:
+                self.verdict = LOST
+                return None
             if self._beat_at <= now:
                 until = int(now * 1000) + self._redis_ahead_ms + self._lease_ms
                 return store.command("beat", [self._chat_key], self._nonce, until), 0

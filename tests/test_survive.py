@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -545,6 +546,22 @@ def test_whoever_comes_next_settles_a_dead_turn(
         started["message_id"],
     )
     assert answer["parent_id"] == user["id"] and answer["turn_id"] == started["turn_id"]
+
+
+def test_a_client_that_does_not_read_does_not_lock_the_chat(
+    one: Function, b: Client, model: ModelServer, chat_id: str
+) -> None:
+    model.enqueue(Answer(pieces=["x" * 50_000] * 300))
+    body = b'{"content": "x", "stream": true}'
+    with socket.socket() as phone:
+        phone.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        phone.connect(("127.0.0.1", one.port))
+        head = f"POST /{chat_id}/chat HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        phone.sendall(head.encode() + body)
+        assert wait_until(lambda: len(model.requests) == 1)
+        assert b.say(chat_id, "y").status == 200
+    history = b.get(f"/{chat_id}/chat").json
+    assert [m["status"] for m in history[1::2]] == ["incomplete", "completed"]
 
 
 def test_many_settle_a_dead_turn_once(
