@@ -98,11 +98,6 @@ class Run:
         self._store_away_at: float | None = None
 
     @property
-    def revision(self) -> int:
-        """The chat's, once the turn is stored."""
-        return self._place.begun.ref.index + 2
-
-    @property
     def started(self) -> Started:
         return started(self._place.chat, self._place.begun.ref)
 
@@ -202,13 +197,12 @@ class Run:
         """Store the turn, or drop it, and say how it ended; None while Redis is away."""
         try:
             return self._store() if self._turn.stored else self._drop()
-        except StoreUnavailable as error:
+        except StoreUnavailable:
             now = time.monotonic()
             self._store_away_at = self._store_away_at or now
             if now - self._store_away_at < self._patience_seconds:
                 return None
             self._turn.error = StoreUnavailable(_NOT_STORED, retry_after=1)
-            self._turn.error.__cause__ = error
         except ChatkeepError as error:
             self._turn.error = error
         except Exception:  # whatever it is, the turn must end, or its lease would be kept for ever

@@ -9,25 +9,19 @@ from flask import Request, Response
 from chat.dialects import native
 from chat.dialects.native import NATIVE
 from chat.errors import InvalidRequest, NotFound, StoreUnavailable
-from chat.history import History, Page
+from chat.history import Page
 from chat.keyspace import ChatRef
 from chat.messages import id_of
 from chat.settings import VERSION
-from chat.turns import Turns
 from chat.web.routes import Route, json_response, whole_number
-from chat.web.talk import OWNER, Talk, answer
+from chat.web.talk import OWNER, Routes, answer
 
 _MOST_MESSAGES = 1000
 _MOST_CHATS = 100
 
 
-class NativeRoutes:
-    """Handlers; each takes the request and the parts of its path."""
-
-    def __init__(self, turns: Turns, history: History, talk: Talk) -> None:
-        self._turns = turns
-        self._history = history
-        self._talk = talk
+class NativeRoutes(Routes):
+    """The product's own API."""
 
     def routes(self) -> list[Route]:
         return [

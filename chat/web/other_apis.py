@@ -10,25 +10,18 @@ from chat.dialects.ask import ASK
 from chat.dialects.completion import COMPLETION
 from chat.dialects.conversations import CONVERSATIONS
 from chat.errors import NotFound
-from chat.history import History
 from chat.keyspace import ChatRef
 from chat.messages import AssistantMessage, Chat, UserMessage, read_message, timestamp
-from chat.turns import Turns
 from chat.web.headers import idempotency_key
 from chat.web.routes import Route, check_chat_id, json_response, whole_number
-from chat.web.talk import OWNER, Talk
+from chat.web.talk import OWNER, Routes
 
 _MOST = 1000
 _PAGE = 100
 
 
-class OtherRoutes:
-    """Handlers; each takes the request and the parts of its path."""
-
-    def __init__(self, turns: Turns, history: History, talk: Talk) -> None:
-        self._turns = turns
-        self._history = history
-        self._talk = talk
+class OtherRoutes(Routes):
+    """Four other systems' APIs."""
 
     def routes(self) -> list[Route]:
         return [

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from chat.dialects import Dialect
 from chat.events import Event
+from chat.history import History
 from chat.keyspace import ChatRef
 from chat.messages import Ask, find_ref, read_answer
 from chat.reader import Reader
@@ -73,6 +74,15 @@ class Talk:
                 self._titles.make(chat, ask, bytes(message))
 
         return response
+
+
+class Routes:
+    """A family of handlers; each takes the request and the parts of its path."""
+
+    def __init__(self, turns: Turns, history: History, talk: Talk) -> None:
+        self._turns = turns
+        self._history = history
+        self._talk = talk
 
 
 class EventStream:
