@@ -19,6 +19,7 @@ from chat.titles import Titles
 from chat.turns import Turns
 from chat.upstream import Upstream
 from chat.web.native import NativeRoutes
+from chat.web.openapi import OpenApi
 from chat.web.other_apis import OtherRoutes
 from chat.web.routes import Router
 from chat.web.talk import Talk
@@ -42,7 +43,7 @@ def build(settings: Settings) -> Callable[[Request], Response]:
     talk = Talk(turns, Titles(history, settings), settings.keepalive_seconds)
     routes = [family(turns, history, talk).routes() for family in (NativeRoutes, OtherRoutes)]
     router = Router(
-        [route for family in routes for route in family],
+        OpenApi([route for family in routes for route in family]).routes,
         max_body_bytes=settings.max_body_bytes,
         cors_origins=settings.cors_origins,
     )

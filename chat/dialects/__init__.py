@@ -33,6 +33,15 @@ class Dialect:
     write_error: Callable[[ChatkeepError], object] = write_error
 
 
+Schema = dict[str, dict[str, object]]  # JSON Schema of each field of a body
+TEXT: dict[str, object] = {"type": "string"}
+OBJECT: dict[str, object] = {"type": "object"}
+FLAG: dict[str, object] = {"enum": [True, False, "true", "false"]}
+CONTENT: dict[str, object] = {
+    "oneOf": [{"type": "string", "minLength": 1}, {"type": "array", "minItems": 1}]
+}
+
+
 class Body:
     """A JSON object from a client; each getter returns None for an absent (or null) field."""
 

@@ -1,6 +1,6 @@
 """`/api/ask`: the API of a server with agents."""
 
-from chat.dialects import Body, Dialect
+from chat.dialects import CONTENT, TEXT, Body, Dialect, Schema
 from chat.dialects.native import write_event
 from chat.errors import ChatkeepError
 from chat.messages import Ask, AssistantMessage
@@ -31,4 +31,5 @@ def write_error(error: ChatkeepError) -> object:
     return {"error": error.message}
 
 
+BODY: Schema = {"content": CONTENT, "conversation_id": TEXT, "parent_id": TEXT}
 AGENTS = Dialect(read_request, write_answer, write_event, write_error=write_error)

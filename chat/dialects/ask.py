@@ -1,6 +1,6 @@
 """`/ask`: one question, one answer."""
 
-from chat.dialects import Body, Dialect
+from chat.dialects import CONTENT, TEXT, Body, Dialect, Schema
 from chat.dialects.native import write_event
 from chat.messages import Ask, AssistantMessage
 
@@ -15,4 +15,5 @@ def write_answer(answer: AssistantMessage) -> object:
     return {"response": {"message": answer.content}, "conversation_id": answer.chat_id}
 
 
+BODY: Schema = {"prompt": CONTENT, "conversation_id": TEXT}
 ASK = Dialect(read_request, write_answer, write_event)

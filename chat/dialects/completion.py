@@ -1,6 +1,6 @@
 """`/conversation`: create, complete, list; streamed as bare text."""
 
-from chat.dialects import Body, Dialect
+from chat.dialects import CONTENT, FLAG, Body, Dialect, Schema
 from chat.events import Delta, Ended, Event
 from chat.messages import Ask, AssistantMessage, Chat, UserMessage, plain_text
 
@@ -57,6 +57,7 @@ def _said(message: UserMessage) -> object:
     }
 
 
+BODY: Schema = {"message": CONTENT, "stream": FLAG}
 COMPLETION = Dialect(
     read_request, write_answer, write_event, stream_type="text/plain; charset=utf-8"
 )

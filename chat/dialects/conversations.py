@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from chat.dialects import Body, Dialect
+from chat.dialects import CONTENT, FLAG, TEXT, Body, Dialect, Schema
 from chat.dialects.native import write_event
 from chat.messages import Ask, AssistantMessage, Chat, UserMessage, plain_text
 
@@ -83,4 +83,6 @@ def _author(role: str) -> dict[str, Any]:
     return {"role": role, "name": None, "metadata": {}}
 
 
+NEW_BODY: Schema = {"prompt": CONTENT, "title": TEXT, "model": TEXT, "autocontinue": FLAG}
+ASK_BODY: Schema = {"prompt": CONTENT, "parent_id": TEXT, "model": TEXT, "autocontinue": FLAG}
 CONVERSATIONS = Dialect(read_request, write_answer, write_event, answer_status=201)

@@ -5,7 +5,7 @@ from typing import Any, get_args
 import msgspec
 
 from chat import sse
-from chat.dialects import Body, Dialect
+from chat.dialects import CONTENT, FLAG, OBJECT, TEXT, Body, Dialect, Schema
 from chat.events import Delta, Ended, Event, KeepAlive, Started
 from chat.messages import Ask, WhenBusy
 
@@ -71,4 +71,16 @@ def _unset_if_none(value: dict[str, Any] | None) -> dict[str, Any] | msgspec.Uns
     return msgspec.UNSET if value is None else value
 
 
+PATCH_BODY: Schema = {"title": TEXT, "model": TEXT, "system": TEXT, "metadata": OBJECT}
+BODY: Schema = {
+    "content": CONTENT,
+    "stream": FLAG,
+    "model": TEXT,
+    "system": TEXT,
+    "temperature": {"type": "number", "minimum": 0, "maximum": 2},
+    "max_tokens": {"type": "integer", "minimum": 1},
+    "parent_id": TEXT,
+    "when_busy": {"enum": list(_WHEN_BUSY)},
+    "metadata": OBJECT,
+}
 NATIVE = Dialect(read_request, lambda answer: answer, write_event)

@@ -24,25 +24,28 @@ class NativeRoutes(Routes):
     """The product's own API."""
 
     def routes(self) -> list[Route]:
+        page, place = ("limit", "before", "leaf"), ("after",)
         return [
             Route("GET", "/health", self.health),
-            Route("GET", "/chats", self.list_chats),
+            Route("GET", "/chats", self.list_chats, query=("limit", "cursor")),
             Route("GET", "/<not_reserved:chat_id>", self.get_chat),
-            Route("PATCH", "/<not_reserved:chat_id>", self.patch_chat),
-            Route("DELETE", "/<not_reserved:chat_id>", self.delete_chat),
-            Route("POST", "/<chat_id>/chat", self.post_message),
-            Route("GET", "/<chat_id>/chat", self.get_history),
-            Route("GET", "/<chat_id>/chat/stream", self.resume),
-            Route("GET", "/<chat_id>/turns/<turn_id>/stream", self.resume),
+            Route("PATCH", "/<not_reserved:chat_id>", self.patch_chat, body=native.PATCH_BODY),
+            Route("DELETE", "/<not_reserved:chat_id>", self.delete_chat, status=204),
+            Route("POST", "/<chat_id>/chat", self.post_message, body=native.BODY),
+            Route("GET", "/<chat_id>/chat", self.get_history, query=page),
+            Route("GET", "/<chat_id>/chat/stream", self.resume, query=place),
+            Route("GET", "/<chat_id>/turns/<turn_id>/stream", self.resume, query=place),
             Route("POST", "/<chat_id>/chat/stop", self.stop),
-            Route("POST", "/<chat_id>/chat/preview", self.preview),
-            Route("DELETE", "/<chat_id>/chat", self.delete_chat),
+            Route("POST", "/<chat_id>/chat/preview", self.preview, body=native.BODY),
+            Route("DELETE", "/<chat_id>/chat", self.delete_chat, status=204),
         ]
 
     def post_message(self, request: Request, chat_id: str) -> Response:
+        """Say something; the chat is made if it does not exist."""
         return self._talk.say(request, NATIVE, ChatRef(OWNER, chat_id))
 
     def resume(self, request: Request, chat_id: str, turn_id: str | None = None) -> Response:
+        """Follow a turn from any place: the running one, else the newest, or the one named."""
         # A browser that reconnects sends the header, and still the query of its first request.
         offset = request.headers.get("Last-Event-ID") or request.args.get("after", "0")
         if not (offset.isascii() and offset.isdigit() and len(offset) < 16):
@@ -51,10 +54,12 @@ class NativeRoutes(Routes):
         return self._talk.stream(NATIVE, reader) if reader else Response(status=204)
 
     def stop(self, request: Request, chat_id: str) -> Response:
+        """Stop the running turn; what was said is kept."""
         message = self._turns.stop(ChatRef(OWNER, chat_id))
         return answer(NATIVE, message) if message else Response(status=204)
 
     def preview(self, request: Request, chat_id: str) -> Response:
+        """What would be sent to the model; nothing is sent, nothing stored."""
         ask = native.read_request(request.get_data(), "")
         model, prompt = self._turns.preview(ChatRef(OWNER, chat_id), ask)
         return json_response(
@@ -67,6 +72,7 @@ class NativeRoutes(Routes):
         )
 
     def get_history(self, request: Request, chat_id: str) -> Response:
+        """The messages of the active branch, or of another, oldest first."""
         limit = whole_number(request, "limit", default=_MOST_MESSAGES, least=1, most=_MOST_MESSAGES)
         before, leaf = request.args.get("before", ""), request.args.get("leaf", "")
         known = request.if_none_match.as_set(include_weak=True)
@@ -100,6 +106,7 @@ class NativeRoutes(Routes):
         return json_response(b"[%b]" % b",".join(page.messages), headers=headers)
 
     def get_chat(self, request: Request, chat_id: str) -> Response:
+        """A chat without its messages."""
         chat = self._history.find_chat(ChatRef(OWNER, chat_id))
         if chat is None or chat.active_turn:  # perhaps its first turn died
             self._turns.settle_if_dead(ChatRef(OWNER, chat_id))
@@ -109,22 +116,26 @@ class NativeRoutes(Routes):
         return json_response(chat, headers={"ETag": f'"{chat.message_count}"'})
 
     def patch_chat(self, request: Request, chat_id: str) -> Response:
+        """Change a chat's title, model, instructions or metadata."""
         changes = native.read_patch(request.get_data())
         if not self._history.patch(ChatRef(OWNER, chat_id), changes):
             raise NotFound("There is no such chat.", code="chat_not_found")
         return self.get_chat(request, chat_id)
 
     def delete_chat(self, request: Request, chat_id: str) -> Response:
+        """Forget a chat, also when there is none; a running turn is stopped."""
         self._history.delete(ChatRef(OWNER, chat_id))
         return Response(status=204)
 
     def list_chats(self, request: Request) -> Response:
+        """All chats, newest first, in pages."""
         limit = whole_number(request, "limit", default=20, least=1, most=_MOST_CHATS)
         after = _read_cursor(request.args.get("cursor", ""))
         chats, more = self._history.list_chats(OWNER, limit, after)
         return json_response({"data": chats, "next_cursor": _write_cursor(more)})
 
     def health(self, request: Request) -> Response:
+        """Whether the function works and reaches Redis."""
         state = {"status": "ok", "redis": "ok", "version": VERSION}
         try:
             self._history.ping()

@@ -4,7 +4,7 @@ import uuid
 
 from flask import Request, Response
 
-from chat.dialects import Body, completion, conversations
+from chat.dialects import Body, agents, ask, completion, conversations
 from chat.dialects.agents import AGENTS
 from chat.dialects.ask import ASK
 from chat.dialects.completion import COMPLETION
@@ -24,34 +24,48 @@ class OtherRoutes(Routes):
     """Four other systems' APIs."""
 
     def routes(self) -> list[Route]:
+        new, asked = conversations.NEW_BODY, conversations.ASK_BODY
+        limit = ("limit",)
         return [
-            Route("GET", "/conversations", self.list_conversations),
-            Route("POST", "/conversations/new", self.new_conversation),
-            Route("POST", "/conversations/<chat_id>/ask", self.ask_conversation),
+            Route("GET", "/conversations", self.list_conversations, query=limit),
+            Route("POST", "/conversations/new", self.new_conversation, status=201, body=new),
+            Route(
+                "POST",
+                "/conversations/<chat_id>/ask",
+                self.ask_conversation,
+                status=201,
+                body=asked,
+            ),
             Route("GET", "/conversations/<chat_id>/messages", self.get_messages),
-            Route("DELETE", "/conversations/all", self.delete_all),
-            Route("DELETE", "/conversations/<chat_id>", self.delete),
-            Route("POST", "/ask", self.ask),
-            Route("DELETE", "/conversation/<chat_id>", self.delete),
+            Route("DELETE", "/conversations/all", self.delete_all, status=204),
+            Route("DELETE", "/conversations/<chat_id>", self.delete, status=204),
+            Route("POST", "/ask", self.ask, body=ask.BODY),
+            Route("DELETE", "/conversation/<chat_id>", self.delete, status=204),
             Route("POST", "/conversation", self.create),
-            Route("GET", "/conversation", self.list_with_messages),
-            Route("POST", "/conversation/completion/<chat_id>", self.complete),
-            Route("POST", "/api/ask", self.ask_agents, AGENTS.write_error),
+            Route("GET", "/conversation", self.list_with_messages, query=limit),
+            Route(
+                "POST", "/conversation/completion/<chat_id>", self.complete, body=completion.BODY
+            ),
+            Route("POST", "/api/ask", self.ask_agents, AGENTS.write_error, body=agents.BODY),
         ]
 
     # /conversations
 
     def new_conversation(self, request: Request) -> Response:
+        """Make a conversation, and ask its first question."""
         return self._talk.say(request, CONVERSATIONS, _new_chat(request))
 
     def ask_conversation(self, request: Request, chat_id: str) -> Response:
+        """Ask a conversation that exists."""
         chat = ChatRef(OWNER, chat_id)
         return self._talk.say(request, CONVERSATIONS, chat, must_exist=True)
 
     def list_conversations(self, request: Request) -> Response:
+        """All conversations, newest first."""
         return json_response(conversations.write_conversations(self._all_chats(request)))
 
     def get_messages(self, request: Request, chat_id: str) -> Response:
+        """A conversation's messages."""
         chat = ChatRef(OWNER, chat_id)
         found = self._history.find_chat(chat)
         if found is None:
@@ -60,10 +74,12 @@ class OtherRoutes(Routes):
         return json_response(conversations.write_messages(chat_id, messages, found.model))
 
     def delete(self, request: Request, chat_id: str) -> Response:
+        """Forget a conversation, also when there is none."""
         self._history.delete(ChatRef(OWNER, chat_id))
         return Response(status=204)
 
     def delete_all(self, request: Request) -> Response:
+        """Forget all conversations."""
         while chats := self._history.list_chats(OWNER, _PAGE, None)[0]:
             for chat in chats:
                 self._history.delete(ChatRef(OWNER, chat.id))
@@ -72,24 +88,29 @@ class OtherRoutes(Routes):
     # /ask and /api/ask
 
     def ask(self, request: Request) -> Response:
+        """Ask a question, in a new conversation or the one named."""
         chat, known = _named_chat(request)
         return self._talk.say(request, ASK, chat, must_exist=known)
 
     def ask_agents(self, request: Request) -> Response:
+        """Ask a question, in a new conversation or the one named."""
         chat, known = _named_chat(request)
         return self._talk.say(request, AGENTS, chat, must_exist=known)
 
     # /conversation
 
     def create(self, request: Request) -> Response:
+        """Make a conversation without messages."""
         chat = _new_chat(request)
         created_at = timestamp(self._history.create(chat))
         return json_response(completion.write_conversation(chat.id, created_at, []))
 
     def complete(self, request: Request, chat_id: str) -> Response:
+        """Say something in a conversation that exists; a stream is the bare text."""
         return self._talk.say(request, COMPLETION, ChatRef(OWNER, chat_id), must_exist=True)
 
     def list_with_messages(self, request: Request) -> Response:
+        """All conversations with their messages, newest first."""
         found = [(c, self._messages(ChatRef(OWNER, c.id))) for c in self._all_chats(request)]
         return json_response(completion.write_conversations(found))
 

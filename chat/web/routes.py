@@ -4,8 +4,8 @@ import io
 import logging
 import re
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import msgspec
 from flask import Request, Response
@@ -39,14 +39,21 @@ log = logging.getLogger("chatkeep")
 Handler = Callable[..., Response]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Route:
-    """`handler(request, **parts of the path)` answers `method` on `path`; GET answers HEAD too."""
+    """`handler(request, **parts of the path)` answers `method` on `path`; GET answers HEAD too.
+
+    The rest is for who reads the API's description: the status when all is well, the names in the
+    query, the fields of the body.
+    """
 
     method: str
     path: str
     handler: Handler
     write_error: Callable[[ChatkeepError], object] = write_error
+    status: int = 200
+    query: tuple[str, ...] = ()
+    body: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
 
 class NotReserved(BaseConverter):
