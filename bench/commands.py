@@ -39,7 +39,11 @@ class Cost:
 @contextmanager
 def running() -> Iterator[tuple[Client, ModelServer, RedisServer]]:
     """A function with its Redis and its model, all real."""
-    folder = Path(tempfile.mkdtemp(prefix="bench-"))
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        yield from _running(Path(name))
+
+
+def _running(folder: Path) -> Iterator[tuple[Client, ModelServer, RedisServer]]:
     redis, model = RedisServer(folder / "redis").start(), ModelServer().start()
     function = Function({"OPENAI_BASE_URL": model.url, "REDIS_URL": redis.url}, folder / "log")
     try:

@@ -5,6 +5,7 @@ import fcntl
 import importlib.util
 import os
 import random
+import secrets
 import shutil
 import signal
 import socket
@@ -75,7 +76,7 @@ class RedisServer:
         self._persist = persist
         self._cluster = cluster
         # Not in the folder: the path of a socket must be short.
-        self._socket = Path(tempfile.mkdtemp(prefix="ck-")) / "redis.sock"
+        self._socket = Path(tempfile.gettempdir()) / f"ck-{secrets.token_hex(6)}" / "redis.sock"
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -93,7 +94,6 @@ class RedisServer:
     def start(self) -> "RedisServer":
         """Start, and wait until it has loaded its data."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._socket.parent.mkdir(exist_ok=True)
         options = {
             "port": str(self.port),
             "bind": "127.0.0.1",
@@ -108,6 +108,7 @@ class RedisServer:
             options["requirepass"] = self.password
         command = [self._binary, *(part for k, v in options.items() for part in (f"--{k}", v))]
         with (self.folder / "redis.log").open("ab") as log, self._lock() as lock:
+            self._socket.parent.mkdir(mode=0o700, exist_ok=True)
             # Its own session: Ctrl-C in the terminal must not end it before the function has ended.
             self._process = subprocess.Popen(
                 command,
@@ -154,6 +155,7 @@ class RedisServer:
             except redis.RedisError:
                 time.sleep(0.02)
         self.kill()
+        self.stop()
         raise RuntimeError(f"Redis did not start; see {self.folder / 'redis.log'}")
 
 
