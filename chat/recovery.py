@@ -15,7 +15,7 @@ from chat.events import STATUS_OF, Ending
 from chat.history import History, LogEnd, Look
 from chat.keyspace import ChatRef
 from chat.messages import Ask, TurnRef, id_of, write_assistant_message
-from chat.streams import Logs
+from chat.streams import Logs, LogWriter
 
 _STOP_PATIENCE_SECONDS = 1.5  # a producer writes at least once a second while text comes
 _STOP_STEP_SECONDS = 0.3
@@ -25,9 +25,10 @@ _ask = msgspec.json.Decoder(Ask)
 class Recovery:
     """Ends turns that this thread does not drive."""
 
-    def __init__(self, history: History, logs: Logs, default_model: str) -> None:
+    def __init__(self, history: History, logs: Logs, writer: LogWriter, default_model: str) -> None:
         self._history = history
         self._logs = logs
+        self._writer = writer
         self._default_model = default_model
 
     def stop(self, chat: ChatRef, reason: str) -> bytes | None:
@@ -40,7 +41,8 @@ class Recovery:
         ref = look.running
         if ref is None:
             return None
-        text, _ = self._logs.stop(chat, ref.nonce, reason)
+        text, reason = self._logs.stop(chat, ref.nonce, reason)
+        self._writer.tell(ref.nonce, reason)
         if look.alive and _ask.decode(look.asked).stream:
             give_up = time.monotonic() + _STOP_PATIENCE_SECONDS
             while time.monotonic() < give_up:

@@ -113,7 +113,7 @@ class Outbox:
         self.verdict = ""
         self.log_key = chat.log_key(ref.nonce)
         self._chat_key = chat.key
-        self._nonce = ref.nonce
+        self.nonce = ref.nonce
         self._lease_ms = lease_ms
         self._waiting: list[str] = []
         self._characters = 0
@@ -158,7 +158,7 @@ class Outbox:
                 return None
             if self._beat_at <= now:
                 until = int(now * 1000) + self._redis_ahead_ms + self._lease_ms
-                return store.command("beat", [self._chat_key], self._nonce, until), 0
+                return store.command("beat", [self._chat_key], self.nonce, until), 0
             if not self._waiting:
                 return None
             end, text = self._offset + self._characters, "".join(self._waiting)
@@ -224,6 +224,13 @@ class LogWriter:
     def close(self, box: Outbox) -> None:
         with self._changed:
             self._boxes.remove(box)
+
+    def tell(self, nonce: str, reason: str) -> None:
+        """If a turn of this process is asked to stop, it need not wait for Redis to refuse its text."""
+        with self._changed:
+            for box in self._boxes:
+                if box.nonce == nonce:
+                    box.verdict = box.verdict or reason
 
     def add(self, box: Outbox, text: str) -> None:
         """Text of a turn; never waits for Redis."""

@@ -63,7 +63,7 @@ class Turns:
         self._upstream = upstream
         self._settings = settings
         self._shutdown = shutdown
-        self._recovery = Recovery(history, logs, settings.gpt_model)
+        self._recovery = Recovery(history, logs, writer, settings.gpt_model)
 
     def begin(self, chat: ChatRef, ask: Ask, pause: Pause) -> Run | Reader:
         """Start a turn; or, when this one has been asked for before, follow the one that was.

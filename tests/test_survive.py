@@ -324,14 +324,27 @@ def test_stop_from_another_instance_keeps_what_was_said(
     assert (again.status, again.body) == (204, b"")
 
 
+@pytest.mark.parametrize("same_instance", [False, True])
 def test_stop_ends_a_turn_whose_model_is_silent(
-    client: Client, b: Client, model: ModelServer, chat_id: str, gate: threading.Event
+    start_function: Any,
+    client: Client,
+    b: Client,
+    model: ModelServer,
+    chat_id: str,
+    gate: threading.Event,
+    same_instance: bool,
 ) -> None:
+    # With so long a lease, the instance hears nothing from Redis for half a minute.
+    runner = start_function(LEASE_SECONDS="60").client if same_instance else client
     model.enqueue(Answer(pieces=["said ", "never"], gate=gate))
-    stream, _ = _start(client, chat_id)
+    stream, _ = _start(runner, chat_id)
     stream.next()
-    assert b.post(f"/{chat_id}/chat/stop", None).json["content"] == "said "
-    assert stream.rest()[-1].name == "cancelled"
+    began = time.monotonic()
+    stopped = (runner if same_instance else b).post(f"/{chat_id}/chat/stop", None).json
+    assert (stopped["content"], stopped["status"]) == ("said ", "cancelled")
+    last = stream.rest()[-1]
+    assert (last.name, last.data) == ("cancelled", stopped)
+    assert time.monotonic() - began < 10
     assert b.say(chat_id, "y", when_busy="reject").status == 200
 
 
