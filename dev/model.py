@@ -196,7 +196,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _wait_for_gate(self, answer: Answer) -> None:
         if answer.gate:
-            answer.gate.wait(30)
+            answer.gate.wait(100)
 
     def _send(self, status: int, body: bytes, headers: dict[str, str]) -> None:
         self._start(

@@ -389,48 +389,56 @@ LONG = "".join(
 
 
 def test_every_offset_can_be_resumed_on_another_instance_live_and_afterwards(
-    client: Client, b: Client, model: ModelServer, chat_id: str, gate: threading.Event
+    start_function: Any, client: Client, model: ModelServer, chat_id: str, gate: threading.Event
 ) -> None:
+    # A reader that left holds its thread until the next keep-alive; two thousand leave here.
+    b = start_function(KEEPALIVE_SECONDS="0.3", THREADS="600").client
     assert len(LONG) == 2000
-    cuts = sorted(random.Random(3).sample(range(1, 2000), 60))
+    cuts = [*sorted(random.Random(3).sample(range(1, 1990), 60)), 1990]
     pieces = [LONG[i:j] for i, j in zip([0, *cuts], [*cuts, 2000], strict=True)]
     model.enqueue(Answer(pieces=pieces, pause=0.01, gate=gate))
     stream, started = _start(client, chat_id)
 
-    def resume(offset: int) -> None:
-        path = (
-            f"/{chat_id}/chat/stream?after={offset}"
-            if offset % 2
-            else f"/{chat_id}/turns/{started['turn_id']}/stream"
-        )
-        events = [
-            e
-            for e in b.request(
-                "GET", path, **({} if offset % 2 else {"Last_Event_ID": str(offset)})
-            ).events
-            if e.name != ":"
-        ]
-        assert events[0].data == started and events[0].id == str(offset)
-        assert LONG[:offset] + _text(events) == LONG
+    def open_at(offset: int) -> Stream:
+        if offset % 2:
+            path, headers = f"/{chat_id}/chat/stream?after={offset}", {}
+        else:
+            path = f"/{chat_id}/turns/{started['turn_id']}/stream"
+            headers = {"Last_Event_ID": str(offset)}
+        reader = b.stream(path, method="GET", **headers)
+        first = reader.next()
+        assert (first.name, first.id, first.data) == ("started", str(offset), started)
+        return reader
+
+    def read_live(offset: int) -> None:
+        """Up to what the model has said so far, and away again."""
+        reader, text = open_at(offset), LONG[:offset]
+        while len(text) < 1990:
+            event = reader.next()
+            if event.name == "delta":
+                text += event.data["text"]
+                assert event.id == str(len(text))
+        assert text == LONG[:1990]
+        reader.leave()
+
+    def read_to_the_end(offset: int) -> None:
+        *deltas, last = [e for e in open_at(offset).rest() if e.name != ":"]
         at = offset
-        for event in events[1:-1]:
+        for event in deltas:
             at += len(event.data["text"])
             assert event.id == str(at)
-        assert (events[-1].name, events[-1].id, events[-1].data["content"]) == (
-            "completed",
-            "2000",
-            LONG,
-        )
+        assert LONG[:offset] + _text(deltas) == LONG
+        assert (last.name, last.id, last.data["content"]) == ("completed", "2000", LONG)
 
-    with ThreadPoolExecutor(100) as pool:
-        live = [pool.submit(resume, offset) for offset in range(0, 1900, 20)]
-        time.sleep(1.5)
-        gate.set()
-        for done in live:
-            done.result()
-    assert _text(stream.rest()) == LONG
     with ThreadPoolExecutor(16) as pool:
-        list(pool.map(resume, range(2001)))
+        list(pool.map(read_live, range(1990)))
+        waiting = [pool.submit(read_to_the_end, offset) for offset in range(1990, 2001)]
+        time.sleep(0.5)
+        gate.set()
+        for done in waiting:
+            done.result()
+        assert _text(stream.rest()) == LONG
+        list(pool.map(read_to_the_end, range(2001)))
 
 
 def test_a_turn_can_be_resumed_after_its_log_is_gone(
