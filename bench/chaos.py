@@ -7,7 +7,6 @@ see what apps see, and act on it as the API says. Ends with a table, and fails w
 """
 
 import argparse
-import hashlib
 import os
 import random
 import signal
@@ -15,105 +14,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import urllib3
-
-from dev.model import Answer, ModelServer
-from dev.redis_server import RedisServer
-from tests.harness import Client, Function, Reply
-
-CLIENTS, CHATS, INSTANCES = 16, 40, 3
-LEASE_SECONDS, LOG_SECONDS = 3, 8
-WORDS = ["alpha ", "βήτα ", "😀 ", "漢字 ", "\n", "delta ", "👩‍👩‍👧 "]
-ANSWER_LOST = (urllib3.exceptions.HTTPError, OSError, ValueError)
-
-
-@dataclass
-class Said:
-    """One message of a client, and what the client was told of it."""
-
-    chat_id: str
-    content: str
-    twice: bool
-    outcome: str = "unknown"
-    message: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class Heard:
-    """What a client has of a stream."""
-
-    turn_id: str = ""
-    text: str = ""
-
-
-class World:
-    """Everything that runs, and everything that was seen."""
-
-    def __init__(self, folder: Path, seed: int) -> None:
-        self.random = random.Random(seed)
-        self.counts: Counter[str] = Counter()
-        self.said: list[Said] = []
-        self.prompts: list[tuple[str, int, str]] = []
-        self.wrong: list[str] = []
-        self.ending = threading.Event()
-        self.redis = RedisServer(folder / "redis", persist=True).start()
-        self.model = ChaoticModel(self)
-        settings = {
-            "OPENAI_BASE_URL": self.model.start().url,
-            "REDIS_URL": self.redis.url,
-            "LEASE_SECONDS": str(LEASE_SECONDS),
-            "LOG_SECONDS": str(LOG_SECONDS),
-            "KEEPALIVE_SECONDS": "1",
-            "UPSTREAM_TIMEOUT_SECONDS": "2",
-            "STORE_PATIENCE_SECONDS": "20",
-            "MAX_PROMPT_TOKENS": "1500",
-        }
-        self.functions = [
-            Function(settings, folder / f"function-{n}.log").start() for n in range(INSTANCES)
-        ]
-
-    def any_client(self) -> Client:
-        return self.random.choice(self.functions).client
-
-    def stop(self) -> None:
-        for function in self.functions:
-            function.kill()
-        self.model.stop()
-        self.redis.stop()
-
-
-class ChaoticModel(ModelServer):
-    """Answers with words that name the question, and fails in every way now and then."""
-
-    def __init__(self, world: World) -> None:
-        super().__init__(answer=self._answer)
-        self._world = world
-
-    def _answer(self, body: dict[str, Any]) -> Answer:
-        self.requests.clear()  # what is needed of them is kept below
-        said = [message["content"] for message in body["messages"]]
-        self._world.prompts.append((said[0], len(said) - 1, _digest(said[:-1])))
-        dice = self._world.random
-        pieces = [f"re {said[-1]}: ", *dice.choices(WORDS, k=dice.randrange(1, 12))]
-        kind = dice.random()
-        self._world.counts["model was asked"] += 1
-        if kind < 0.03:
-            self._world.counts["model said 429 or 500"] += 1
-            return Answer(
-                status=dice.choice([429, 500]), error="busy", headers={"Retry-After": "0"}
-            )
-        if kind < 0.05:
-            self._world.counts["model broke off"] += 1
-            return Answer(pieces=pieces, pause=0.005, cut=True)
-        if kind < 0.055:
-            self._world.counts["model fell silent"] += 1
-            return Answer(pieces=pieces, hang=2.5)
-        return Answer(pieces=pieces, pause=dice.choice([0, 0.002, 0.01, 0.05]))
+from bench.checker import check
+from bench.world import ANSWER_LOST, CHATS, CLIENTS, LEASE_SECONDS, Heard, Said, World
+from tests.harness import Reply
 
 
 class Talker(threading.Thread):
@@ -306,115 +212,6 @@ class Breaker:
         self._world.counts["Redis killed (SIGKILL) and restarted"] += 1
         time.sleep(self._dice.uniform(0, 2))
         self._world.redis.start()
-
-
-def check(world: World) -> None:
-    """Compare what clients were told, and what the model was sent, with what is in the histories."""
-    histories = {}
-    for n in range(CHATS):
-        path = f"/chat-{n}/chat?limit=1000"
-        pages = [_whole_history(function.client, path) for function in world.functions]
-        _expect(
-            world, all(page == pages[0] for page in pages), f"chat-{n} differs between instances"
-        )
-        histories[f"chat-{n}"] = pages[0]
-    for chat_id, history in histories.items():
-        _check_history(world, chat_id, history)
-    everything = [m["content"] for history in histories.values() for m in history]
-    place = {content: at for at, content in enumerate(everything)}
-    _check_said(world, histories)
-    for first, count, digest in world.prompts:
-        _check_prompt(world, everything, place, first, count, digest)
-    _check_keys(world)
-    world.counts["messages in the histories"] = len(everything)
-
-
-def _whole_history(client: Client, path: str) -> list[dict[str, Any]]:
-    messages: list[dict[str, Any]] = []
-    while path:
-        reply = client.get(path)
-        if reply.status != 200:
-            raise RuntimeError(f"GET {path}: {reply.status} {reply.body!r}")
-        messages = reply.json + messages
-        path = reply.headers.get("Link", "").partition("<")[2].partition(">")[0]
-    return messages
-
-
-def _check_history(world: World, chat_id: str, history: list[dict[str, Any]]) -> None:
-    roles = [m["role"] for m in history]
-    _expect(
-        world,
-        roles == ["user", "assistant"] * (len(history) // 2),
-        f"{chat_id}: roles do not alternate",
-    )
-    parents = [m["parent_id"] for m in history]
-    ids = [m["id"] for m in history]
-    _expect(world, parents == [None, *ids[:-1]][: len(ids)], f"{chat_id}: turns interleave")
-    _expect(world, len(set(ids)) == len(ids), f"{chat_id}: an id stands twice")
-    for question, answer in zip(history[::2], history[1::2], strict=True):
-        own = answer["content"] == "" or answer["content"].startswith(
-            f"re {question['content']}: "[: len(answer["content"])]
-        )
-        _expect(world, own, f"{chat_id}: {question['content']} has the answer of another")
-
-
-def _check_said(world: World, histories: dict[str, list[dict[str, Any]]]) -> None:
-    for said in world.said:
-        history = histories[said.chat_id]
-        places = [
-            at
-            for at, m in enumerate(history)
-            if m["role"] == "user" and m["content"] == said.content
-        ]
-        if said.message:
-            stored = history[places[0] + 1] if len(places) == 1 else None
-            _expect(
-                world,
-                stored == said.message,
-                f"{said.content} in {said.chat_id}: acknowledged, stored {len(places)} times",
-            )
-        elif said.outcome == "failed" and not said.twice:
-            _expect(world, not places, f"{said.content}: said to have failed, but is stored")
-        else:
-            _expect(world, len(places) <= 1, f"{said.content}: stored {len(places)} times")
-
-
-def _check_prompt(
-    world: World, everything: list[str], place: dict[str, int], first: str, count: int, digest: str
-) -> None:
-    """All but the new message of a prompt stand in a history, in a row."""
-    at = place.get(first)
-    if count == 0:
-        return
-    if at is None:
-        world.wrong.append(f"a prompt begins with {first!r}, which is in no history")
-    else:
-        same = _digest(everything[at : at + count]) == digest
-        _expect(world, same, f"{count} messages from {first!r} on are not the history as it stood")
-
-
-def _digest(contents: list[str]) -> str:
-    return hashlib.sha256("\0".join(contents).encode()).hexdigest()
-
-
-def _check_keys(world: World) -> None:
-    client = world.redis.client()
-    deadline = time.monotonic() + LOG_SECONDS + 5
-    while True:
-        kinds = [key.decode().split(":")[2] for key in client.scan_iter(count=1000)]
-        left = [kind for kind in kinds if kind not in ("chats", "chat", "history")]
-        if not left or time.monotonic() > deadline:
-            break
-        time.sleep(0.5)
-    _expect(world, not left, f"keys are left over: {Counter(left)}")
-    world.counts["keys left over besides chats"] = len(left)
-    for key in client.scan_iter("*:chat:*", count=1000):
-        _expect(world, not client.hget(key, "turn"), f"{key!r} still has a running turn")
-
-
-def _expect(world: World, true: bool, otherwise: str) -> None:
-    if not true:
-        world.wrong.append(otherwise)
 
 
 def main() -> int:

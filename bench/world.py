@@ -1,0 +1,108 @@
+"""What `make chaos` sets up: instances, Redis, a model that fails, and all that was seen."""
+
+import hashlib
+import random
+import threading
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import urllib3
+
+from dev.model import Answer, ModelServer
+from dev.redis_server import RedisServer
+from tests.harness import Client, Function
+
+CLIENTS, CHATS, INSTANCES = 16, 40, 3
+LEASE_SECONDS, LOG_SECONDS = 3, 8
+WORDS = ["alpha ", "βήτα ", "😀 ", "漢字 ", "\n", "delta ", "👩‍👩‍👧 "]
+ANSWER_LOST = (urllib3.exceptions.HTTPError, OSError, ValueError)
+
+
+@dataclass
+class Said:
+    """One message of a client, and what the client was told of it."""
+
+    chat_id: str
+    content: str
+    twice: bool
+    outcome: str = "unknown"
+    message: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Heard:
+    """What a client has of a stream."""
+
+    turn_id: str = ""
+    text: str = ""
+
+
+class World:
+    """Everything that runs, and everything that was seen."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.counts: Counter[str] = Counter()
+        self.said: list[Said] = []
+        self.prompts: list[tuple[str, int, str]] = []
+        self.wrong: list[str] = []
+        self.ending = threading.Event()
+        self.redis = RedisServer(folder / "redis", persist=True).start()
+        self.model = ChaoticModel(self)
+        settings = {
+            "OPENAI_BASE_URL": self.model.start().url,
+            "REDIS_URL": self.redis.url,
+            "LEASE_SECONDS": str(LEASE_SECONDS),
+            "LOG_SECONDS": str(LOG_SECONDS),
+            "KEEPALIVE_SECONDS": "1",
+            "UPSTREAM_TIMEOUT_SECONDS": "2",
+            "STORE_PATIENCE_SECONDS": "20",
+            "MAX_PROMPT_TOKENS": "1500",
+        }
+        self.functions = [
+            Function(settings, folder / f"function-{n}.log").start() for n in range(INSTANCES)
+        ]
+
+    def any_client(self) -> Client:
+        return self.random.choice(self.functions).client
+
+    def stop(self) -> None:
+        for function in self.functions:
+            function.kill()
+        self.model.stop()
+        self.redis.stop()
+
+
+class ChaoticModel(ModelServer):
+    """Answers with words that name the question, and fails in every way now and then."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(answer=self._answer)
+        self._world = world
+
+    def _answer(self, body: dict[str, Any]) -> Answer:
+        self.requests.clear()  # what is needed of them is kept below
+        said = [message["content"] for message in body["messages"]]
+        self._world.prompts.append((said[0], len(said) - 1, digest(said[:-1])))
+        dice = self._world.random
+        pieces = [f"re {said[-1]}: ", *dice.choices(WORDS, k=dice.randrange(1, 12))]
+        kind = dice.random()
+        self._world.counts["model was asked"] += 1
+        if kind < 0.03:
+            self._world.counts["model said 429 or 500"] += 1
+            return Answer(
+                status=dice.choice([429, 500]), error="busy", headers={"Retry-After": "0"}
+            )
+        if kind < 0.05:
+            self._world.counts["model broke off"] += 1
+            return Answer(pieces=pieces, pause=0.005, cut=True)
+        if kind < 0.055:
+            self._world.counts["model fell silent"] += 1
+            return Answer(pieces=pieces, hang=2.5)
+        return Answer(pieces=pieces, pause=dice.choice([0, 0.002, 0.01, 0.05]))
+
+
+def digest(contents: list[str]) -> str:
+    return hashlib.sha256("\0".join(contents).encode()).hexdigest()
