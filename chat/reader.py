@@ -10,7 +10,7 @@ from chat.history import History
 from chat.keyspace import ChatRef
 from chat.messages import TurnRef, read_answer
 from chat.recovery import Recovery
-from chat.run import ended_as_stored, started
+from chat.run import ended_as_stored, ended_in_error, started
 from chat.streams import Entry, Logs, text_after
 
 _WAIT_SECONDS = 1.0
@@ -110,7 +110,7 @@ class Reader:
         if time.monotonic() - self._store_seen_at < self._patience_seconds:
             time.sleep(self._wait / 2)
             return []
-        self.ended = _failed(error, self._offset)
+        self.ended = ended_in_error(error, self._offset)
         return [self.ended]
 
     def _fill_silence(self, events: list[Event]) -> list[Event]:
@@ -123,8 +123,4 @@ class Reader:
 
 
 def _nothing_left() -> Ended:
-    return _failed(NotFound(_NOTHING_LEFT, code="turn_not_found"), 0)
-
-
-def _failed(error: ChatkeepError, offset: int) -> Ended:
-    return Ended("failed", offset, error=msgspec.Raw(msgspec.json.encode(error.body()["error"])))
+    return ended_in_error(NotFound(_NOTHING_LEFT, code="turn_not_found"), 0)

@@ -249,17 +249,16 @@ class Run:
         if stored != answer:  # somebody else has ended it before
             return ended_as_stored(stored)
         if turn.error:
-            return self._failed(msgspec.Raw(stored))
+            return self._failed(stored)
         return Ended(ending, turn.offset, message=msgspec.Raw(stored))
 
     def _log_end(self, ending: str) -> LogEnd:
         error = _error_json(self._turn.error) if self._turn.error else b""
         return LogEnd(ending, self._turn.offset, self._box.rest(), error)
 
-    def _failed(self, message: msgspec.Raw | None) -> Ended:
+    def _failed(self, message: bytes | None) -> Ended:
         assert self._turn.error is not None
-        error = msgspec.Raw(_error_json(self._turn.error))
-        return Ended("failed", self._turn.offset, message=message, error=error)
+        return ended_in_error(self._turn.error, self._turn.offset, message)
 
 
 def started(chat: ChatRef, ref: TurnRef, offset: int = 0) -> Started:
@@ -275,9 +274,14 @@ def ended_as_stored(message: bytes) -> Ended:
     if answer.status == "completed" or answer.status == "cancelled":
         return Ended(answer.status, length, message=msgspec.Raw(message))
     if answer.finish_reason == "error":
-        error = msgspec.Raw(_error_json(UpstreamRefused(CUT)))
-        return Ended("failed", length, message=msgspec.Raw(message), error=error)
+        return ended_in_error(UpstreamRefused(CUT), length, message)
     return Ended("interrupted", length, message=msgspec.Raw(message))
+
+
+def ended_in_error(error: ChatkeepError, offset: int, message: bytes | None = None) -> Ended:
+    """The last event of a turn that failed, with what is stored of it."""
+    stored = None if message is None else msgspec.Raw(message)
+    return Ended("failed", offset, message=stored, error=msgspec.Raw(_error_json(error)))
 
 
 def _error_json(error: ChatkeepError) -> bytes:

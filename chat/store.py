@@ -4,6 +4,7 @@ Reads and writes of chats go through scripts: each is one atomic step and one ro
 replicated services (Upstash) a script runs on the leader, where a plain read may be stale.
 """
 
+import functools
 import hashlib
 import logging
 import threading
@@ -39,7 +40,7 @@ class Store:
         self._cluster = cluster
         self._made: Any = None
         self._making = threading.Lock()
-        self._sources = {path.stem: first_line + path.read_text() for path in _LUA.glob("*.lua")}
+        self._sources = {name: first_line + script for name, script in _scripts().items()}
         self._hashes = {
             name: hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
             for name, source in self._sources.items()
@@ -96,6 +97,12 @@ class Store:
             with self._making:
                 self._made = self._made or self._connect()
         return self._made
+
+
+@functools.cache
+def _scripts() -> dict[str, str]:
+    """The scripts by name, read once for all doors."""
+    return {path.stem: path.read_text() for path in _LUA.glob("*.lua")}
 
 
 def was_refused(reply: object) -> bool:
