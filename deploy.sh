@@ -4,8 +4,9 @@
 #   cp .env.example .env        # fill in the first lines
 #   ./deploy.sh my-chat         # name of the function; needs gcloud, logged in, with a project set
 #
-# Chatkeep does not check users yet, so only callers whom IAM lets in reach it.
-# PUBLIC=yes opens it to everybody who knows the URL, and your model key pays for them.
+# Everybody reaches it, and only users with a key (AUTH=keys, the default there) or an ID token get
+# in. With AUTH=open nobody is checked, so then only callers whom IAM lets in reach it, until you say
+# PUBLIC=yes, and your model key pays for all of them. PUBLIC=no closes it in any case.
 # REGION (us-central1) and RUNTIME (python313) may be set. Secrets go to Secret Manager, never onto
 # a command line.
 set -euo pipefail
@@ -14,7 +15,6 @@ cd "$(dirname "$0")"
 NAME=${1:?usage: ./deploy.sh FUNCTION_NAME}
 REGION=${REGION:-us-central1}
 RUNTIME=${RUNTIME:-python313}
-PUBLIC=${PUBLIC:-no}
 
 fail() { echo "$1" >&2; exit 1; }
 [ -f .env ] || fail "There is no .env here: cp .env.example .env, and fill it in."
@@ -26,7 +26,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 make -s .venv/installed
 # Checks the settings as the function will, and writes plain.yaml and secrets/NAME.
-.venv/bin/python -m dev.deploy_settings "$work"
+.venv/bin/python -m dev.deploy_settings "$work" "$PROJECT"
+PUBLIC=${PUBLIC:-$([ -e "$work/open" ] && echo no || echo yes)}
 
 project=(--project="$PROJECT" --quiet)
 gcloud services enable artifactregistry.googleapis.com cloudbuild.googleapis.com \
@@ -59,4 +60,8 @@ url=$(gcloud run services describe "$NAME" --region="$REGION" --format='value(st
 echo "Chatkeep is at $url"
 token='-H "Authorization: Bearer $(gcloud auth print-identity-token)" '
 [ "$PUBLIC" != yes ] || token=""
+if [ ! -e "$work/open" ]; then
+  echo "A user's key: curl -X POST -H 'Authorization: <your ADMIN_KEY>' $url/admin/users/add"
+  token='-H "Authorization: Bearer <the key>" '
+fi
 echo "Try: curl -N ${token}$url/demo/chat -d '{\"content\": \"Hello\", \"stream\": true}'"

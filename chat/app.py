@@ -10,14 +10,22 @@ from redis.cluster import RedisCluster
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
+from chat.chats import Chats
 from chat.history import History
-from chat.settings import Settings
+from chat.owners import Owners
+from chat.settings import Settings, read_encryption_keys
 from chat.shutdown import Shutdown
 from chat.store import Store
 from chat.streams import Logs, LogWriter
 from chat.titles import Titles
 from chat.turns import Turns
 from chat.upstream import Upstream
+from chat.users import Users
+from chat.vault import Vault
+from chat.web.access import Access
+from chat.web.access_log import write_json_lines
+from chat.web.account import AccountRoutes
+from chat.web.admin import AdminRoutes
 from chat.web.native import NativeRoutes
 from chat.web.openapi import OpenApi
 from chat.web.other_apis import OtherRoutes
@@ -33,17 +41,27 @@ def build(settings: Settings) -> Callable[[Request], Response]:
     """The function that answers a request. Connects to nothing yet."""
     shutdown = Shutdown()
     shutdown.watch()
+    write_json_lines(settings.google_cloud_project)
     store, blocking = (_store(settings, seconds) for seconds in (_REDIS_SECONDS, _BLOCKING_SECONDS))
-    history = History(store, settings)
+    vault = Vault(read_encryption_keys(settings.encryption_key))
+    history, chats = History(store, vault, settings), Chats(store, vault, settings)
+    users = Users(store)
     upstream = Upstream(
         settings.openai_base_url, settings.gpt_api_key, settings.upstream_timeout_seconds
     )
-    logs, writer = Logs(store, blocking), LogWriter(store)
-    turns = Turns(history, logs, writer, upstream, settings, shutdown)
-    talk = Talk(turns, Titles(history, settings), settings.keepalive_seconds)
-    routes = [family(turns, history, talk).routes() for family in (NativeRoutes, OtherRoutes)]
+    logs, writer = Logs(store, blocking, vault), LogWriter(store, vault)
+    turns = Turns(history, chats, logs, writer, upstream, users, settings, shutdown)
+    owners = Owners(users, chats, history, turns, settings)
+    talk = Talk(turns, Titles(chats, settings), settings.keepalive_seconds)
+    routes = [
+        *NativeRoutes(turns, history, chats, talk).routes(),
+        *OtherRoutes(turns, history, chats, talk).routes(),
+        *AccountRoutes(owners).routes(),
+        *AdminRoutes(users, owners, settings.rotate_seconds).routes(),
+    ]
     router = Router(
-        OpenApi([route for family in routes for route in family]).routes,
+        OpenApi(routes).routes,
+        Access(settings, users),
         max_body_bytes=settings.max_body_bytes,
         cors_origins=settings.cors_origins,
     )

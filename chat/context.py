@@ -67,6 +67,11 @@ def _fit(replay: list[PromptMessage], room: int, slack: int) -> tuple[int, int]:
     return dropped, tokens
 
 
+def estimate_text(text: str) -> int:
+    """Tokens of what the model said, by the same rough count."""
+    return -(-len(text.encode()) // _BYTES_PER_TOKEN)
+
+
 def estimate_tokens(message: PromptMessage) -> int:
     """A rough count without a tokenizer: four bytes a token, a flat price for what is not text."""
     content = bytes(message.content)

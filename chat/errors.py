@@ -2,6 +2,9 @@
 
     ChatkeepError
       InvalidRequest        400  invalid_json missing_field invalid_field invalid_chat_id invalid_cursor
+      KeyMissing            401  no key came
+      KeyRejected           401  a key came, and it is none of ours
+      NotAllowed            403  a good key without the right
       NotFound              404  not_found chat_not_found message_not_found turn_not_found
       MethodNotAllowed      405
       IdempotencyConflict   409  the same Idempotency-Key with another body
@@ -9,6 +12,7 @@
       ChatChanged           412  If-Match names an older revision; the answer has what came since
       BodyTooLarge          413
       PromptTooLong         413
+      RateLimited           429  rate_limited budget_exhausted
       InternalError         500  a bug of ours; the log has the details
       UpstreamRefused       502  the model API said no, or broke off
       UpstreamUnavailable   503  after the retries; nothing was stored
@@ -60,6 +64,29 @@ class InvalidRequest(ChatkeepError):
 
     status = 400
     code = "invalid_field"
+
+
+class KeyRejected(ChatkeepError):
+    """A key came, and it is not, or not any more, one that opens this."""
+
+    status = 401
+    code = "key_rejected"
+
+    def __init__(self, message: str, *, param: str | None = "Authorization") -> None:
+        super().__init__(message, param=param, headers={"WWW-Authenticate": "Bearer"})
+
+
+class KeyMissing(KeyRejected):
+    """No key came."""
+
+    code = "key_missing"
+
+
+class NotAllowed(ChatkeepError):
+    """The key is good, but not for this."""
+
+    status = 403
+    code = "not_allowed"
 
 
 class NotFound(ChatkeepError):
@@ -121,6 +148,13 @@ class PromptTooLong(ChatkeepError):
 
     status = 413
     code = "prompt_too_long"
+
+
+class RateLimited(ChatkeepError):
+    """The owner, or everybody together, has had as much as is allowed for now."""
+
+    status = 429
+    code = "rate_limited"
 
 
 class InternalError(ChatkeepError):

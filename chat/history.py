@@ -1,155 +1,87 @@
-"""The chats of an owner in Redis: begin and end a turn; read, change and delete a chat.
+"""The messages of a chat in Redis: begin and end a turn, look at one, read what was said.
 
 A turn's writes may each be sent twice (a client library retries, a cloud drops a reply) and may
 be run by nobody's will much later (Redis was frozen while a command waited in its socket). So all
 of them know the turn by its nonce, and those that matter carry a deadline in Redis' own time.
 """
 
+import contextlib
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from chat import branches
-from chat.errors import NotFound, StoreUnavailable
-from chat.keyspace import ChatRef, chats_key
-from chat.messages import (
-    Ask,
-    Chat,
-    TurnRef,
-    Usage,
-    find_ref,
-    first_words,
-    id_of,
-    timestamp,
-    write_user_message,
+from chat.credentials import Caller
+from chat.errors import KeyRejected, NotFound, StoreUnavailable
+from chat.keyspace import EVERYBODY_KEY, ChatRef
+from chat.limits import Standing
+from chat.messages import Ask, TurnRef, Usage, find_ref, first_words, id_of, write_user_message
+from chat.outcomes import (
+    Begun,
+    Busy,
+    Changed,
+    Known,
+    Limited,
+    LogEnd,
+    Look,
+    Outcome,
+    Page,
+    Stranger,
 )
 from chat.settings import Settings
 from chat.store import Store
+from chat.usage import Used, oldest_day
+from chat.vault import Vault
 
 PATIENCE_MS = 2000
+_LINES_ADDED_UP = 128
 _TOO_LATE = "The chat store answered too late."
 _GONE = "The chat was deleted, or this turn taken back, while the model answered."
-_FIELDS = (
-    "created_at updated_at message_count prompt_tokens completion_tokens "
-    "title model system metadata turn"
-).split()
-
-
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """The lease is ours; `messages` are the stored messages from place `start` on."""
-
-    ref: TurnRef
-    now_ms: int
-    start: int
-    model: str
-    system: str
-    forks: str
-    messages: list[bytes]
-
-    @property
-    def revision(self) -> int:
-        return self.ref.index
-
-
-@dataclass(frozen=True, slots=True)
-class Busy:
-    """Another turn is running, or was, until its instance died."""
-
-    ref: TurnRef
-    alive: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """A turn with this idempotency key exists."""
-
-    ref: TurnRef
-    body_hash: str
-
-
-@dataclass(frozen=True, slots=True)
-class Changed:
-    """The chat is not at the expected revision; `messages` came after that."""
-
-    revision: int
-    messages: list[bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Some messages of a history; `first` is the place of the oldest of them."""
-
-    revision: int
-    running: bool
-    first: int
-    messages: list[bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """A chat's running turn, and the message that was asked for (or b"")."""
-
-    running: TurnRef | None
-    alive: bool
-    now_ms: int
-    revision: int
-    began_ms: int
-    asked: bytes
-    model: str
-    forks: str
-    message: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class LogEnd:
-    """What a streamed turn's log ends with: how, after how many characters, the last of them."""
-
-    ending: str
-    length: int
-    rest: str
-    error: bytes = b""
 
 
 class History:
-    """What is asked of Redis about chats."""
+    """What is asked of Redis about turns and messages."""
 
-    def __init__(self, store: Store, settings: Settings) -> None:
+    def __init__(self, store: Store, vault: Vault, settings: Settings) -> None:
         self._store = store
+        self._vault = vault
         self.lease_ms = int(settings.lease_seconds * 1000)
         self._ttl_ms = int(settings.chat_ttl_seconds * 1000)
         self._log_ms = int(settings.log_seconds * 1000)
         self._gives_titles = settings.titles != "off"
+        limits, of_all = settings.limits, settings.global_daily_token_budget
+        self._limits = (
+            limits.rates,
+            limits.daily_token_budget,
+            limits.max_concurrent_turns,
+            of_all,
+        )
+        # Without users and limits there is nothing to read in an owner's record.
+        self._reads_record = settings.auth_ways != {"open"} or any(self._limits)
+        self._everybody = [EVERYBODY_KEY] if of_all else []
         self._redis_ahead_ms: int | None = None
 
-    def begin(
-        self, chat: ChatRef, nonce: str, ask: Ask | None = None
-    ) -> Begun | Busy | Known | Changed:
-        """Take the chat's lease in one round trip, and read what the prompt is made of.
+    def begin(self, chat: ChatRef, caller: Caller, nonce: str, ask: Ask | None = None) -> Outcome:
+        """Check the caller, take the chat's lease and read what the prompt is made of: one round trip.
 
-        Without a nonce, only read.
+        Without a nonce, only read. Raises KeyRejected.
         """
-        asked = msgspec.json.encode(ask) if ask else b""
+        asked = self._vault.seal(chat, msgspec.json.encode(ask)) if ask else b""
         repeat = ask.repeat if ask else None
         key_args = (
             (repeat.field, repeat.body_hash, _flag(repeat.look_up)) if repeat else ("", "", "")
         )
         revision = "" if ask is None or ask.revision is None else ask.revision
+        keys = [chat.key, chat.history_key, chat.log_key(nonce), chat.record_key]
         reply = self._store.run(
             "begin",
-            [chat.key, chat.history_key, chat.log_key(nonce)],
+            keys + self._everybody,
             *(nonce, self.lease_ms, self._deadline(), asked, _flag(bool(ask and ask.stream))),
-            *(*key_args, revision, self._ttl_ms, _flag(bool(ask and ask.must_exist))),
+            *(*key_args, revision, self._ttl_ms, _flag(bool(ask and ask.must_exist)), chat.id),
+            *(caller.key_hash, _flag(self._reads_record), *self._limits),
         )
-        return self._read_begin(nonce, reply)
-
-    def peek(self, chat: ChatRef) -> Begun:
-        """Read what a prompt would be made of, without beginning a turn."""
-        begun = self.begin(chat, "")
-        assert isinstance(begun, Begun)
-        return begun
+        return self._read_begin(chat, nonce, reply)
 
     def commit(
         self,
@@ -158,6 +90,7 @@ class History:
         ask: Ask,
         answer: bytes,
         log: LogEnd,
+        used: Used,
         *,
         began_ms: int,
         now_ms: int,
@@ -174,45 +107,45 @@ class History:
         tokens = usage or Usage()
         user = write_user_message(ref, ask, began_ms=began_ms, parent_id=parent_id)
         title = ask.title or (first_words(ask.content) if self._gives_titles else "")
-        changed = {"start": start, "forks": forks, "system": ask.system}
+        system = None if ask.system is None else self._vault.seal_text(chat, ask.system)
+        changed = {"start": start, "forks": forks, "system": system}
         fields = [(name, value) for name, value in changed.items() if value is not None]
+        keys = [chat.key, chat.history_key, chat.chats_key, chat.log_key(ref.nonce)]
         reply = self._store.run(
             "commit",
-            [chat.key, chat.history_key, chat.chats_key, chat.log_key(ref.nonce)],
-            *(
-                ref.nonce,
-                ref.index + 1,
-                ref.message_id,
-                chat.id,
-                began_ms,
-                now_ms,
-                self._deadline(),
-            ),
-            *(user, answer, tokens.prompt_tokens, tokens.completion_tokens),
-            *(self._ttl_ms, self._log_ms if ask.stream else 0),
-            *(log.ending, log.length, log.rest, log.error, title),
+            [*keys, chat.usage_key, chat.record_key, *self._everybody],
+            *(ref.nonce, ref.index + 1, ref.message_id, chat.id),
+            *(began_ms, now_ms, self._deadline()),
+            *(self._vault.seal_message(chat, message) for message in (user, answer)),
+            *(tokens.prompt_tokens, tokens.completion_tokens),
+            *(self._ttl_ms, self._log_ms if ask.stream else 0, log.ending, log.length),
+            *(self._vault.seal_text(chat, log.rest), self._vault.seal(chat, log.error)),
+            *(self._vault.seal_text(chat, title), used.line(now_ms), used.tokens),
             *(part for field in fields for part in field),
         )
-        if reply[0] == b"settled":
-            return bytes(reply[1])
-        if reply[0] == b"gone":
-            raise NotFound(_GONE, code="chat_not_found")
-        self._learn_time(reply[1])
-        if reply[0] == b"late":
-            raise StoreUnavailable(_TOO_LATE, retry_after=1)
-        return answer
+        return self._read_commit(chat, answer, reply)
 
-    def drop(self, chat: ChatRef, ref: TurnRef, ask: Ask, error: bytes = b"{}") -> bytes | None:
+    def drop(
+        self, chat: ChatRef, ref: TurnRef, ask: Ask, error: bytes = b"{}", used: Used | None = None
+    ) -> bytes | None:
         """End a turn that leaves nothing behind; an empty error removes its log as well.
 
         Returns the answer when somebody else has ended the turn before, and stored it.
         """
         keys = [chat.key, chat.history_key, chat.log_key(ref.nonce)]
         field = ask.repeat.field if ask.repeat else ""
-        log_ms = self._log_ms if ask.stream else 0
-        names = (ref.nonce, ref.index + 1, ref.message_id)
-        stored: bytes | None = self._store.run("drop", keys, *names, field, log_ms, error)
-        return stored
+        line = (used.line(self._now_ms()), used.tokens) if used else ("", 0)
+        stored: bytes | None = self._store.run(
+            "drop",
+            [*keys, chat.usage_key, chat.record_key, *self._everybody],
+            *(ref.nonce, ref.index + 1, ref.message_id, field, self._log_ms if ask.stream else 0),
+            *(self._vault.seal(chat, error), *line),
+        )
+        return None if stored is None else self._vault.open_message(chat, stored)
+
+    def release(self, chat: ChatRef, nonce: str) -> None:
+        """Forget a running turn in its owner's record; its chat knows nothing of it."""
+        self._store.run("release", [chat.record_key], nonce)
 
     def look(self, chat: ChatRef, place: int = -1) -> Look:
         """The running turn, and the message at a place of the history (-1 = the newest)."""
@@ -220,6 +153,10 @@ class History:
         now, nonce, left, revision, began, asked, model, forks, message = reply
         self._learn_time(now)
         ref = TurnRef(revision, nonce.decode()) if nonce else None
+        asked, message = (
+            self._vault.open(chat, asked),
+            self._vault.open_message(chat, message),
+        )
         return Look(
             ref, left > 0, now, revision, began, asked, model.decode(), forks.decode(), message
         )
@@ -247,7 +184,8 @@ class History:
             return None
         if len(reply) == 3:
             return self._load_branch(chat, reply, limit, before, leaf)
-        return Page(reply[0], bool(reply[1]), reply[2], reply[3])
+        messages = self._vault.open_messages(chat, reply[3])
+        return Page(reply[0], bool(reply[1]), reply[2], messages)
 
     def _load_branch(
         self, chat: ChatRef, reply: list[Any], limit: int, before: str, leaf: str
@@ -273,107 +211,79 @@ class History:
         if not ranges:
             return []
         places = (place for span in ranges for place in span)
-        messages: list[bytes] = self._store.run("ranges", [chat.history_key], *places)
-        return messages
+        stored = self._store.run("ranges", [chat.history_key], *places)
+        return self._vault.open_messages(chat, stored)
 
-    def find_chat(self, chat: ChatRef) -> Chat | None:
-        return _read_chat(chat.id, self._store.run("describe", [chat.key], *_FIELDS)[0])
-
-    def create(self, chat: ChatRef) -> int:
-        """Make a chat without messages; when it was made (ms)."""
-        made: int = self._store.run("create", [chat.key, chat.chats_key], chat.id, self._ttl_ms)
-        return made
-
-    def retitle(self, chat: ChatRef, expected: str, title: str) -> None:
-        """Replace a chat's title, if it is still the expected one."""
-        self._store.run("title", [chat.key], expected, title)
-
-    def patch(self, chat: ChatRef, fields: dict[str, str]) -> bool:
-        """Change a chat's fields; false when there is no such chat."""
-        pairs = [part for pair in fields.items() for part in pair]
-        places = [chat.key, chat.chats_key, chat.history_key]
-        return bool(self._store.run("patch", places, chat.id, self._ttl_ms, *pairs))
-
-    def delete(self, chat: ChatRef) -> None:
-        """Remove a chat and everything of it, also when there is none."""
-        turn, logs = b"", b""
-        while True:
-            nonces = [turn.decode(), *(entry.partition("@")[0] for entry in logs.decode().split())]
-            places = [chat.log_key(nonce) for nonce in nonces if nonce]
-            every = [chat.key, chat.history_key, chat.chats_key, *places]
-            reply = self._store.run("delete", every, chat.id, turn, logs)
-            if not reply:
-                return
-            turn, logs = reply
-
-    def list_chats(
-        self, owner: str, limit: int, after: tuple[str, str] | None
-    ) -> tuple[list[Chat], tuple[str, str] | None]:
-        """The newest chats after the cursor (updated_at in ms, chat id), and the next cursor."""
-        place = after or ("", "")
-        reply = self._store.run("chats", [chats_key(owner)], limit + 1, *place, self._ttl_ms)
-        ids = [chat_id.decode() for chat_id in reply[::2]]
-        if not ids:
-            return [], None
-        keys = [ChatRef(owner, chat_id).key for chat_id in ids[:limit]]
-        rows = self._store.run("describe", keys, *_FIELDS)
-        chats = [_read_chat(chat_id, row) for chat_id, row in zip(ids, rows, strict=False)]
-        more = (reply[2 * limit - 1].decode(), ids[limit - 1]) if len(ids) > limit else None
-        return [chat for chat in chats if chat], more
-
-    def ping(self) -> None:
-        """Raises StoreUnavailable unless Redis answers."""
-        self._store.ping()
-
-    def _read_begin(self, nonce: str, reply: list[Any]) -> Begun | Busy | Known | Changed:
+    def _read_begin(self, chat: ChatRef, nonce: str, reply: list[Any]) -> Outcome:
         outcome, now_ms, *rest = reply
         self._learn_time(now_ms)
         match outcome, rest:
-            case b"begun", [count, start, *texts, messages]:
-                model, system, forks = (text.decode() for text in texts)
-                return Begun(TurnRef(count, nonce), now_ms, start, model, system, forks, messages)
+            case b"begun", [count, start, model, system, forks, messages, *standing]:
+                return Begun(
+                    TurnRef(count, nonce),
+                    now_ms,
+                    start,
+                    model.decode(),
+                    self._vault.open_text(chat, system),
+                    forks.decode(),
+                    self._vault.open_messages(chat, messages),
+                    Standing(*standing),
+                )
             case b"busy", [turn, count, left]:
                 return Busy(TurnRef(count, turn.decode()), left > 0)
             case b"known", [entry]:
                 body_hash, index, known = entry.decode().split()
                 return Known(TurnRef(int(index), known), body_hash)
+            case b"changed", [count, messages]:
+                return Changed(count, self._vault.open_messages(chat, messages))
+            case b"limited", [reason, *standing, running]:
+                turns = [_read_running(chat.owner, entry) for entry in running.decode().split()]
+                return Limited(reason.decode(), Standing(*standing), now_ms, turns)
+            case b"stranger", []:
+                return Stranger()
             case b"unknown", []:
                 raise NotFound("There is no such chat.", code="chat_not_found")
-            case b"changed", [count, messages]:
-                return Changed(count, messages)
+            case b"rejected", []:
+                raise KeyRejected("This key is not valid, or not any more.")
         raise StoreUnavailable(_TOO_LATE, retry_after=1)
+
+    def _read_commit(self, chat: ChatRef, answer: bytes, reply: list[Any]) -> bytes:
+        match reply:
+            case b"settled", message:
+                return self._vault.open_message(chat, message)
+            case [b"gone"]:
+                raise NotFound(_GONE, code="chat_not_found")
+            case b"late", now_ms:
+                self._learn_time(now_ms)
+                raise StoreUnavailable(_TOO_LATE, retry_after=1)
+            case _, now_ms, lines:
+                self._learn_time(now_ms)
+                if lines and lines % _LINES_ADDED_UP == 0:
+                    self._add_up_usage(chat, now_ms)
+        return answer
+
+    def _add_up_usage(self, chat: ChatRef, now_ms: int) -> None:
+        """So that the list of what the owner used does not grow with every turn."""
+        with contextlib.suppress(StoreUnavailable):  # the turn is stored, and so is its line
+            self._store.run("usage", [chat.usage_key], oldest_day(now_ms))
 
     def _learn_time(self, redis_now_ms: int) -> None:
         self._redis_ahead_ms = redis_now_ms - _monotonic_ms()
 
     def _deadline(self) -> int | str:
         """Until when Redis may still run a command, in its own time; unknown before first contact."""
+        return "" if self._redis_ahead_ms is None else self._now_ms() + PATIENCE_MS
+
+    def _now_ms(self) -> int:
+        """The time in Redis, as far as we know it."""
         if self._redis_ahead_ms is None:
-            return ""
-        return _monotonic_ms() + self._redis_ahead_ms + PATIENCE_MS
+            return int(time.time() * 1000)
+        return _monotonic_ms() + self._redis_ahead_ms
 
 
-def _read_chat(chat_id: str, row: list[bytes | None]) -> Chat | None:
-    created, updated, count, prompt, completion, title, model, system, metadata, turn = row
-    if created is None:
-        return None
-    revision, asked, said = int(count or 0), int(prompt or 0), int(completion or 0)
-    return Chat(
-        id=chat_id,
-        title=_text(title),
-        created_at=timestamp(int(created)),
-        updated_at=timestamp(int(updated or created)),
-        message_count=revision,
-        model=_text(model),
-        system=_text(system),
-        metadata=msgspec.Raw(metadata or b"{}"),
-        usage=Usage(asked, said, asked + said),
-        active_turn=TurnRef(revision, turn.decode()).turn_id if turn else None,
-    )
-
-
-def _text(value: bytes | None) -> str | None:
-    return value.decode() if value else None
+def _read_running(owner: str, entry: str) -> tuple[ChatRef, str, int]:
+    chat_id, nonce, began = entry.split("@")
+    return ChatRef(owner, chat_id), nonce, int(began)
 
 
 def _flag(on: bool) -> str:

@@ -4,11 +4,17 @@
     ck:{owner}:chat:<chat>            HASH    one chat, and its running turn; fields below
     ck:{owner}:history:<chat>         LIST    its messages as JSON, oldest first; only appended to
     ck:{owner}:log:<chat>:<nonce>     STREAM  the events of one streamed turn; entries in streams.py
+    ck:{owner}:user                   HASH    the owner's record; fields below
+    ck:{owner}:usage                  LIST    `<day> <model> <requests> <prompt> <completion tokens>`
+    ck:owners                         ZSET    owners -> when they first came (ms)
+    ck:everybody                      HASH    `spent`, as in a record, of all owners together
+    ck:gone:<hash of owner>           HASH    `rate` and `spent` of an owner who was erased today
 
 TTL: chat and history CHAT_TTL_SECONDS from the last change (0: none); a log LOG_SECONDS from its
-end, none while its turn runs, so that a dead turn waits for whoever comes next. Writers: the
-scripts in `chat/lua`, called from history.py; a log's entries between its ends, streams.py.
-The owner never holds a brace, a chat id never a colon.
+end, none while its turn runs, so that a dead turn waits for whoever comes next; gone: a day.
+Writers: the scripts in `chat/lua`, called from history.py and users.py; a log's entries between its
+ends, streams.py; the three keys without an owner, users.py. The owner never holds a brace, a chat id
+never a colon. With ENCRYPTION_KEY, what people and the model say is sealed (vault.py).
 
 Fields of a chat:
 
@@ -23,8 +29,21 @@ Fields of a chat:
     forks                    where branches begin (branches.py); a linear chat has none
     logs                     `<nonce>@<expiry in ms> ` of each log that has ended
     k:<hash>                 `<hash of the body> <place> <nonce>` of the turn an Idempotency-Key made
+    counted                  1: the end of the running turn has to be counted in the owner's record
+    titled                   1: a person has set the title
+
+Fields of a record, which an owner has whose key or limits have to be checked:
+
+    created_at               ms
+    k:<hash>                 `<ms when it ends, or 0> <its last characters>` of a user key
+    rate_limit daily_token_budget max_concurrent_turns    its own limits, instead of the settings'
+    rate                     `<seconds>=<start of the time in ms>:<turns in it> ` for each rate
+    spent                    `<day since 1970>:<tokens>`
+    running                  `<chat>@<nonce>@<began in ms> ` of each turn, when their ends are counted
 """
 
+import hashlib
+import re
 from dataclasses import dataclass
 
 
@@ -40,6 +59,14 @@ class ChatRef:
         return chats_key(self.owner)
 
     @property
+    def record_key(self) -> str:
+        return record_key(self.owner)
+
+    @property
+    def usage_key(self) -> str:
+        return usage_key(self.owner)
+
+    @property
     def key(self) -> str:
         return f"ck:{{{self.owner}}}:chat:{self.id}"
 
@@ -49,6 +76,28 @@ class ChatRef:
 
     def log_key(self, nonce: str) -> str:
         return f"ck:{{{self.owner}}}:log:{self.id}:{nonce}"
+
+
+OWNERS_KEY = "ck:owners"
+EVERYBODY_KEY = "ck:everybody"
+
+
+def record_key(owner: str) -> str:
+    return f"ck:{{{owner}}}:user"
+
+
+def usage_key(owner: str) -> str:
+    return f"ck:{{{owner}}}:usage"
+
+
+def gone_key(owner: str) -> str:
+    return f"ck:gone:{hashlib.sha256(owner.encode()).hexdigest()[:32]}"
+
+
+def all_keys_of(owner: str) -> str:
+    """A pattern for SCAN."""
+    escaped = re.sub(r"([][*?\\])", r"\\\1", owner)
+    return f"ck:{{{escaped}}}:*"
 
 
 def chats_key(owner: str) -> str:

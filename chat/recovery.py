@@ -10,12 +10,16 @@ import time
 import msgspec
 
 from chat import branches
+from chat.completions import PromptMessage
+from chat.context import estimate_text, estimate_tokens
 from chat.errors import NotFound
 from chat.events import STATUS_OF, Ending
-from chat.history import History, LogEnd, Look
+from chat.history import History
 from chat.keyspace import ChatRef
-from chat.messages import Ask, TurnRef, id_of, write_assistant_message
+from chat.messages import Ask, TurnRef, id_of, read_answer, write_assistant_message
+from chat.outcomes import LogEnd, Look
 from chat.streams import Logs, LogWriter
+from chat.usage import Used
 
 _STOP_PATIENCE_SECONDS = 1.5  # a producer writes at least once a second while text comes
 _STOP_STEP_SECONDS = 0.3
@@ -58,7 +62,9 @@ class Recovery:
         ask = _ask.decode(look.asked)
         text, reason = self._logs.stop(chat, ref.nonce, reason)
         if reason == "rollback":
-            self._history.drop(chat, ref, ask, error=b"")
+            model = ask.model or look.model or self._default_model
+            used = _estimate(model, ask, text, self._parent(chat, ask, ref)[1])
+            self._history.drop(chat, ref, ask, error=b"", used=used)
             return None
         try:
             return self._commit(chat, look, ask, ref, text, reason)
@@ -77,16 +83,10 @@ class Recovery:
         self, chat: ChatRef, look: Look, ask: Ask, ref: TurnRef, text: str, reason: str
     ) -> bytes:
         ending: Ending = "cancelled" if reason == "cancelled" else "interrupted"
-        place = branches.parent_place(ask.parent_id, ref.index)
-        parent = -1 if place is None else place
-        before = self._history.look(chat, parent).message if parent >= 0 else b""
+        parent, before = self._parent(chat, ask, ref)
+        model = ask.model or look.model or self._default_model
         answer = write_assistant_message(
-            ref,
-            chat.id,
-            text,
-            model=ask.model or look.model or self._default_model,
-            status=STATUS_OF[ending],
-            now_ms=look.now_ms,
+            ref, chat.id, text, model=model, status=STATUS_OF[ending], now_ms=look.now_ms
         )
         return self._history.commit(
             chat,
@@ -94,8 +94,22 @@ class Recovery:
             ask,
             answer,
             LogEnd(ending, len(text), ""),
+            _estimate(model, ask, text, before),
             began_ms=look.began_ms,
             now_ms=look.now_ms,
             parent_id=id_of(before) if before else None,
             forks=branches.forks_after(look.forks, ref.index, parent),
         )
+
+    def _parent(self, chat: ChatRef, ask: Ask, ref: TurnRef) -> tuple[int, bytes]:
+        """The place of the message that a turn goes on from, and that message; -1 and b"": none."""
+        place = branches.parent_place(ask.parent_id, ref.index)
+        parent = -1 if place is None else place
+        return parent, self._history.look(chat, parent).message if parent >= 0 else b""
+
+
+def _estimate(model: str, ask: Ask, text: str, before: bytes) -> Used:
+    """What a turn used whose end nobody has counted: the prompt before it, its own message, its text."""
+    usage = read_answer(before).usage if b'"role":"assistant"' in before else None
+    prompt = estimate_tokens(PromptMessage("user", ask.content))
+    return Used(model, prompt + (usage.total_tokens if usage else 0), estimate_text(text))

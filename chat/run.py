@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from chat.context import estimate_text
 from chat.errors import (
     ChatkeepError,
     InternalError,
@@ -21,20 +22,18 @@ from chat.errors import (
     UpstreamUnavailable,
 )
 from chat.events import STATUS_OF, Delta, Ended, Event, Started, TurnIds
-from chat.history import Begun, History, LogEnd
+from chat.history import History
 from chat.http1 import ProtocolError
 from chat.keyspace import ChatRef
-from chat.messages import (
-    Ask,
-    TurnRef,
-    read_answer,
-    write_assistant_message,
-)
+from chat.limits import Standing
+from chat.messages import Ask, TurnRef, read_answer, write_assistant_message
+from chat.outcomes import Begun, LogEnd
 from chat.settings import Settings
 from chat.shutdown import Shutdown
 from chat.streams import LOST, LogWriter, Outbox
 from chat.turn import CUT, Turn
 from chat.upstream import Call
+from chat.usage import Used
 
 _STEP_SECONDS = 0.5
 _MOST_CONTINUATIONS = 5
@@ -52,6 +51,7 @@ class Place:
     begun: Begun
     ask: Ask
     model: str
+    prompt_tokens: int  # by estimate
     start: int | None  # None: it is not kept, because the chat has forks
     parent_id: str | None
     forks: str | None  # None: they stay
@@ -100,6 +100,15 @@ class Run:
     @property
     def started(self) -> Started:
         return started(self._place.chat, self._place.begun.ref)
+
+    @property
+    def standing(self) -> Standing:
+        return self._place.begun.standing
+
+    @property
+    def tokens(self) -> int:
+        """What it has used so far, by estimate if need be."""
+        return self._used().tokens
 
     def finish(self) -> bytes:
         """Run an unstreamed turn to its end; the stored message, or raises why there is none."""
@@ -215,7 +224,8 @@ class Run:
         assert error is not None
         # A log with text in it goes; one without tells late readers what happened.
         told = b"" if self._turn.offset else _error_json(error)
-        stored = self._history.drop(place.chat, place.begun.ref, place.ask, told)
+        used = self._used() if self._call.answering else None
+        stored = self._history.drop(place.chat, place.begun.ref, place.ask, told, used)
         # Taken for dead, it may have been stored by somebody else; then it has not just failed.
         return ended_as_stored(stored) if stored else self._failed(None)
 
@@ -239,6 +249,7 @@ class Run:
             place.ask,
             answer,
             self._log_end(ending),
+            self._used(),
             began_ms=place.begun.now_ms,
             now_ms=now_ms,
             parent_id=place.parent_id,
@@ -251,6 +262,12 @@ class Run:
         if turn.error:
             return self._failed(stored)
         return Ended(ending, turn.offset, message=msgspec.Raw(stored))
+
+    def _used(self) -> Used:
+        usage, place = self._turn.usage, self._place
+        if usage:
+            return Used(place.model, usage.prompt_tokens, usage.completion_tokens)
+        return Used(place.model, place.prompt_tokens, estimate_text(self._turn.text))
 
     def _log_end(self, ending: str) -> LogEnd:
         error = _error_json(self._turn.error) if self._turn.error else b""

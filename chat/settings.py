@@ -5,6 +5,7 @@ A setting's variable is its field's name in capitals. Whatever is wrong is said 
 
 import dataclasses
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,11 @@ from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
+from chat.limits import Limits, read_prices, read_rates
+
 VERSION = "0.1.0"
 _REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
+_ENCRYPTION_KEY = re.compile(r"[0-9a-fA-F]{64}")
 _WORDS_FOR = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -88,12 +92,85 @@ class Settings:
     store_patience_seconds: float = _setting(
         60.0, "How long a turn waits to be stored while Redis is away.", least=0.0
     )
+    auth: str = _setting(
+        "",
+        "Who may talk: open (anybody), keys (user keys made by the admin API), jwt (ID tokens of a sign-in"
+        " service), or a list of these. Default: open; on Cloud Run, keys.",
+    )
+    admin_key: str = _setting(
+        "", "Opens /admin; a long random text. Needed with AUTH=keys.", secret=True
+    )
+    rotate_seconds: float = _setting(
+        3600.0, "How long a user's old keys live on after they were rotated.", least=0.0
+    )
+    jwt_issuer: str = _setting("", "`iss` of the ID tokens.")
+    jwt_audience: str = _setting("", "`aud` of the ID tokens.")
+    jwt_jwks_url: str = _setting("", "Where the keys are that ID tokens are signed with.")
+    firebase_project: str = _setting(
+        "", "Firebase or Identity Platform project; stands for the three above."
+    )
+    app_check: str = _setting(
+        "off",
+        "Firebase App Check: required, optional (checked when there), or off.",
+        choices=("required", "optional", "off"),
+    )
+    app_check_jwks_url: str = _setting(
+        "https://firebaseappcheck.googleapis.com/v1/jwks", "Where App Check's keys are."
+    )
+    rate_limit: str = _setting(
+        "", "Turns of one owner in a time: 60/minute, or several: 60/minute,500/day."
+    )
+    daily_token_budget: int = _setting(
+        0, "Tokens of one owner in a day (UTC), in and out; 0: no limit.", least=0
+    )
+    max_concurrent_turns: int = _setting(
+        0, "Turns of one owner that run at once; 0: no limit.", least=0
+    )
+    global_daily_token_budget: int = _setting(
+        0, "Tokens of everybody together in a day; 0: no limit. Not on a Redis Cluster.", least=0
+    )
+    allowed_models: str = _setting(
+        "", "Models a client may name, comma separated, besides GPT_MODEL; empty: any."
+    )
+    max_output_tokens: int = _setting(
+        0, "Most tokens of one answer, whatever a client asks for; 0: no limit.", least=0
+    )
+    prices: str = _setting(
+        "", "Dollars for a million tokens, in and out: gpt-x=0.25/2.00,gpt-y=1/4."
+    )
+    encryption_key: str = _setting(
+        "",
+        "Contents are encrypted in Redis under this key: 32 bytes as 64 hex digits (openssl rand -hex 32)."
+        " To change it, put a new one in front: new,old.",
+        secret=True,
+    )
+    google_cloud_project: str = _setting(
+        "", "Ties the lines of the log to Cloud Trace; deploy.sh sets it."
+    )
     cors_origins: str = _setting(
         "", "Origins of web apps, comma separated, or *; empty: no CORS headers."
     )
     threads: int = _setting(
         256, "Requests, open streams included, that one instance serves at once.", least=1
     )
+
+    @property
+    def auth_ways(self) -> frozenset[str]:
+        return _words(self.auth)
+
+    @property
+    def limits(self) -> Limits:
+        """Of an owner who has none of its own."""
+        return Limits(self.rate_limit, self.daily_token_budget, self.max_concurrent_turns)
+
+    def may_name(self, model: str) -> bool:
+        """Whether a client may ask for this model."""
+        allowed = _words(self.allowed_models)
+        return not allowed or model in allowed or model == self.gpt_model
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(word.strip() for word in text.split(",") if word.strip())
 
 
 def read_environment(folder: Path) -> dict[str, str]:
@@ -114,6 +191,8 @@ def parse_settings(environment: Mapping[str, str]) -> Settings:
                 values[field.name] = _parse(field, text.strip())
             except ValueError as problem:
                 problems.append(f"{name}: {problem}")
+    on_cloud_run = bool(environment.get("K_SERVICE"))
+    values.setdefault("auth", "keys" if on_cloud_run else "open")
     settings = Settings(**values)
     problems += _missing(settings, given=set(values))
     if problems:
@@ -154,9 +233,51 @@ def _missing(settings: Settings, given: set[str]) -> list[str]:
         problems.append("REDIS_PORT: must be at most 65535")
     if settings.redis_url and not settings.redis_url.startswith(_REDIS_SCHEMES):
         problems.append("REDIS_URL: must begin with redis://, rediss:// or unix://")
-    if not _is_url(settings.openai_base_url):
-        problems.append("OPENAI_BASE_URL: must be an http:// or https:// URL")
+    for name in ("openai_base_url", "jwt_jwks_url", "app_check_jwks_url"):
+        if getattr(settings, name) and not _is_url(getattr(settings, name)):
+            problems.append(f"{name.upper()}: must be an http:// or https:// URL")
+    return problems + _missing_of_access(settings) + _unreadable(settings)
+
+
+def _missing_of_access(settings: Settings) -> list[str]:
+    problems = []
+    ways = settings.auth_ways
+    if not ways or ways - {"open", "keys", "jwt"}:
+        problems.append("AUTH: must be a list of open, keys and jwt")
+    if "keys" in ways and not settings.admin_key:
+        problems.append("ADMIN_KEY: is missing (AUTH=keys needs it; AUTH=open lets anybody in)")
+    jwt_parts = (settings.jwt_issuer, settings.jwt_audience, settings.jwt_jwks_url)
+    if "jwt" in ways and not settings.firebase_project and not all(jwt_parts):
+        problems.append(
+            "FIREBASE_PROJECT: is missing (or JWT_ISSUER, JWT_AUDIENCE and JWT_JWKS_URL)"
+        )
+    if settings.app_check != "off" and not settings.firebase_project:
+        problems.append("FIREBASE_PROJECT: is missing (APP_CHECK needs it)")
+    if settings.global_daily_token_budget and settings.redis_cluster:
+        problems.append("GLOBAL_DAILY_TOKEN_BUDGET: cannot be kept on a Redis Cluster")
     return problems
+
+
+def _unreadable(settings: Settings) -> list[str]:
+    problems = []
+    for name, read in (
+        ("rate_limit", read_rates),
+        ("prices", read_prices),
+        ("encryption_key", read_encryption_keys),
+    ):
+        try:
+            read(getattr(settings, name))
+        except ValueError as problem:
+            problems.append(f"{name.upper()}: {problem}")
+    return problems
+
+
+def read_encryption_keys(text: str) -> list[bytes]:
+    """The newest first; raises ValueError."""
+    keys = [part.strip() for part in text.split(",") if part.strip()]
+    if not all(_ENCRYPTION_KEY.fullmatch(key) for key in keys):
+        raise ValueError("must be 64 hex digits, or several such keys with commas between")
+    return [bytes.fromhex(key) for key in keys]
 
 
 def _is_url(text: str) -> bool:

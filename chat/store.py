@@ -7,6 +7,7 @@ replicated services (Upstash) a script runs on the leader, where a plain read ma
 import functools
 import hashlib
 import logging
+import re
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from chat.errors import StoreUnavailable
 
 _LUA = Path(__file__).parent / "lua"
+_INCLUDE = re.compile(r"^--#include (.*)$", re.MULTILINE)
 log = logging.getLogger("chatkeep")
 
 Command = tuple[str | bytes | int, ...]
@@ -71,6 +73,14 @@ class Store:
         except RedisError as error:
             raise _unavailable("a batch", error) from error
 
+    def write(self, commands: Sequence[Command]) -> list[Any]:
+        """As `send`, for commands that all must work."""
+        replies = self.send(commands)
+        for reply in replies:
+            if isinstance(reply, RedisError):
+                raise _unavailable("a batch", reply) from reply
+        return replies
+
     def read_stream(
         self, key: str, after: str, block_ms: int
     ) -> list[tuple[bytes, dict[bytes, bytes]]]:
@@ -83,6 +93,14 @@ class Store:
         except RedisError as error:
             raise _unavailable("XREAD", error) from error
         return list(reply[0][1]) if reply else []
+
+    def delete_matching(self, pattern: str) -> None:
+        """Walk through all keys, and delete those of a pattern; slow, for rare use."""
+        try:
+            for key in self._client.scan_iter(match=pattern, count=1000):
+                self._client.delete(key)
+        except RedisError as error:
+            raise _unavailable("SCAN", error) from error
 
     def ping(self) -> None:
         """Raises StoreUnavailable unless Redis answers."""
@@ -101,8 +119,13 @@ class Store:
 
 @functools.cache
 def _scripts() -> dict[str, str]:
-    """The scripts by name, read once for all doors."""
-    return {path.stem: path.read_text() for path in _LUA.glob("*.lua")}
+    """The scripts by name, with the parts they name, read once for all doors."""
+    parts = {path.stem: path.read_text() for path in (_LUA / "parts").glob("*.lua")}
+
+    def put_in(match: re.Match[str]) -> str:
+        return "\n".join(parts[name] for name in match[1].split())
+
+    return {path.stem: _INCLUDE.sub(put_in, path.read_text()) for path in _LUA.glob("*.lua")}
 
 
 def was_refused(reply: object) -> bool:

@@ -25,6 +25,7 @@ from chat.errors import StoreUnavailable
 from chat.keyspace import ChatRef
 from chat.messages import TurnRef
 from chat.store import Command, Store, was_refused, was_unknown
+from chat.vault import Vault
 
 _STOP_ID = "9007199254740990-0"
 _END_OFFSET = 9007199254740991
@@ -51,8 +52,9 @@ class Entry:
 class Logs:
     """Read logs, and end turns through them."""
 
-    def __init__(self, store: Store, blocking: Store) -> None:
+    def __init__(self, store: Store, blocking: Store, vault: Vault) -> None:
         self._store = store
+        self._vault = vault
         self._blocking = blocking
 
     def read(self, chat: ChatRef, nonce: str, offset: int, wait_seconds: float) -> list[Entry]:
@@ -61,7 +63,7 @@ class Logs:
         after, wait_ms = f"{offset}-{_AFTER_EVERYTHING_AT}", int(wait_seconds * 1000)
         while True:
             rows = self._blocking.read_stream(key, after, wait_ms)
-            entries = [entry for row in rows if (entry := _read_entry(*row))]
+            entries = [entry for row in rows if (entry := self._read_entry(chat, *row))]
             if entries or not rows:
                 return entries
             after = rows[-1][0].decode()  # nothing but a request to stop: wait for what follows
@@ -74,8 +76,17 @@ class Logs:
         if was_refused(rows):
             raise StoreUnavailable("The chat store refused to read.", retry_after=1)
         reasons = [fields[b"s"].decode() for _, fields in rows if b"s" in fields]
-        entries = [entry for row in rows if (entry := _read_entry(*row))]
+        entries = [entry for row in rows if (entry := self._read_entry(chat, *row))]
         return glue(entries), (reasons or [reason])[0]
+
+    def _read_entry(
+        self, chat: ChatRef, entry_id: bytes, fields: dict[bytes, bytes]
+    ) -> Entry | None:
+        text = self._vault.open_text(chat, fields.get(b"x", b""))
+        if b"e" in fields:
+            error = self._vault.open(chat, fields.get(b"f", b""))
+            return Entry(int(fields[b"n"]), text, fields[b"e"].decode(), error)
+        return Entry(int(entry_id.partition(b"-")[0]), text) if text else None
 
 
 def glue(entries: list[Entry]) -> str:
@@ -92,14 +103,6 @@ def text_after(entry: Entry, offset: int) -> str:
     return entry.text[-new:] if 0 < new <= len(entry.text) else entry.text if new > 0 else ""
 
 
-def _read_entry(entry_id: bytes, fields: dict[bytes, bytes]) -> Entry | None:
-    text = fields.get(b"x", b"").decode()
-    if b"e" in fields:
-        ending, error = fields[b"e"].decode(), fields.get(b"f", b"")
-        return Entry(int(fields[b"n"]), text, ending, error)
-    return Entry(int(entry_id.partition(b"-")[0]), text) if text else None
-
-
 class Outbox:
     """What one running turn has for Redis: its text, and that it is still alive.
 
@@ -112,7 +115,7 @@ class Outbox:
     def __init__(self, chat: ChatRef, ref: TurnRef, lease_ms: int, began_ms: int) -> None:
         self.verdict = ""
         self.log_key = chat.log_key(ref.nonce)
-        self._chat_key = chat.key
+        self._chat = chat
         self.nonce = ref.nonce
         self._lease_ms = lease_ms
         self._waiting: list[str] = []
@@ -150,7 +153,7 @@ class Outbox:
         at = 0.0 if self._characters >= _MOST_WAITING_CHARACTERS else self._flush_at
         return min(at, self._beat_at)
 
-    def collect(self, store: Store, now: float) -> "tuple[Command, int] | None":
+    def collect(self, store: Store, vault: Vault, now: float) -> "tuple[Command, int] | None":
         """The command that is due, and how many pieces of text it carries (0: it is a beat)."""
         with self._lock:
             if self._beat_at <= now and now - self.driven_at > self._lease_ms / 1000:
@@ -158,11 +161,12 @@ class Outbox:
                 return None
             if self._beat_at <= now:
                 until = int(now * 1000) + self._redis_ahead_ms + self._lease_ms
-                return store.command("beat", [self._chat_key], self.nonce, until), 0
+                return store.command("beat", [self._chat.key], self.nonce, until), 0
             if not self._waiting:
                 return None
             end, text = self._offset + self._characters, "".join(self._waiting)
-            command = ("XADD", self.log_key, "NOMKSTREAM", f"{end}-0", "x", text)
+            said = vault.seal_text(self._chat, text)
+            command = ("XADD", self.log_key, "NOMKSTREAM", f"{end}-0", "x", said)
             return command, len(self._waiting)
 
     def written(self, pieces: int, reply: Any, now: float) -> None:
@@ -207,8 +211,9 @@ class Outbox:
 class LogWriter:
     """Writes for all turns of this process, in batches, from one thread made at first use."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, vault: Vault) -> None:
         self._store = store
+        self._vault = vault
         self._boxes: list[Outbox] = []
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -257,7 +262,9 @@ class LogWriter:
         self._write(due, now)
 
     def _write(self, due: list[Outbox], now: float) -> None:
-        batch = [(box, *found) for box in due if (found := box.collect(self._store, now))]
+        batch = [
+            (box, *found) for box in due if (found := box.collect(self._store, self._vault, now))
+        ]
         try:
             replies = self._store.send([command for _, command, _ in batch])
             for (box, command, pieces), reply in zip(batch, replies, strict=True):

@@ -7,9 +7,9 @@ thread of its own, and never on the way to an answer.
 import logging
 import threading
 
-from chat.history import History
+from chat.chats import Chats
 from chat.keyspace import ChatRef
-from chat.messages import Ask, find_ref, first_words, plain_text, read_answer
+from chat.messages import Ask, find_ref, plain_text, read_answer
 from chat.settings import Settings
 
 _SECONDS = 30.0
@@ -22,8 +22,8 @@ log = logging.getLogger("chatkeep")
 class Titles:
     """Gives new chats their titles."""
 
-    def __init__(self, history: History, settings: Settings) -> None:
-        self._history = history
+    def __init__(self, chats: Chats, settings: Settings) -> None:
+        self._chats = chats
         self._settings = settings
 
     def wanted(self, ask: Ask, message: bytes) -> bool:
@@ -45,7 +45,7 @@ class Titles:
             said, answer = plain_text(ask.content), read_answer(message).content
             title = self._ask_model(f"{said[:_MOST_SHOWN]}\n\n{answer[:_MOST_SHOWN]}")
             if title:
-                self._history.retitle(chat, first_words(ask.content), title)
+                self._chats.retitle(chat, title)
         except Exception as error:  # the chat keeps its first words
             log.warning("no title from the model: %s", type(error).__name__)
 

@@ -17,18 +17,23 @@ from dataclasses import dataclass
 import msgspec
 
 from chat import branches, completions, context
+from chat.chats import Chats
 from chat.context import Prompt
+from chat.credentials import Caller
 from chat.errors import (
     ChatChanged,
     ChatkeepError,
     IdempotencyConflict,
     InvalidRequest,
+    NotAllowed,
     NotFound,
+    RateLimited,
     TurnInProgress,
 )
-from chat.history import Begun, Busy, Changed, History, Known, Look
+from chat.history import History
 from chat.keyspace import ChatRef
 from chat.messages import Ask, TurnRef, find_ref, id_of, new_nonce, read_answer
+from chat.outcomes import Begun, Busy, Changed, Known, Limited, Look, Outcome, Stranger
 from chat.reader import Reader
 from chat.recovery import Recovery
 from chat.run import Place, Run
@@ -36,8 +41,10 @@ from chat.settings import Settings
 from chat.shutdown import Shutdown
 from chat.streams import Logs, LogWriter
 from chat.upstream import Upstream
+from chat.users import Users
 
 _ASK_AGAIN_SECONDS = 0.5
+_CHATS_AT_ONCE = 100
 _MOST_OF_A_BRANCH = 2000
 _BUSY = "Another turn of this chat is running."
 
@@ -51,13 +58,17 @@ class Turns:
     def __init__(
         self,
         history: History,
+        chats: Chats,
         logs: Logs,
         writer: LogWriter,
         upstream: Upstream,
+        users: Users,
         settings: Settings,
         shutdown: Shutdown,
     ) -> None:
         self._history = history
+        self._users = users
+        self._chats = chats
         self._logs = logs
         self._writer = writer
         self._upstream = upstream
@@ -65,28 +76,29 @@ class Turns:
         self._shutdown = shutdown
         self._recovery = Recovery(history, logs, writer, settings.gpt_model)
 
-    def begin(self, chat: ChatRef, ask: Ask, pause: Pause) -> Run | Reader:
+    def begin(self, caller: Caller, chat: ChatRef, ask: Ask, pause: Pause) -> Run | Reader:
         """Start a turn; or, when this one has been asked for before, follow the one that was.
 
         Raises what the client is to be told, of which nothing remains.
         """
         began_at = time.monotonic()
-        begun = self._take_lease(chat, ask, pause)
+        begun = self._take_lease(caller, chat, ask, pause)
         if isinstance(begun, TurnRef):
             return self._follow(chat, begun, 0)
         try:
             branch = self._find_branch(chat, begun, ask)
             prompt = self._build_prompt(begun, branch, ask)
+            model = self._model(begun, ask)
         except ChatkeepError:
             self._history.drop(chat, begun.ref, ask)
             raise
-        model = ask.model or begun.model or self._settings.gpt_model
         return Run(
             Place(
                 chat,
                 begun,
                 ask,
                 model,
+                prompt.tokens,
                 prompt.start if branch.linear else None,
                 id_of(branch.messages[-1]) if branch.messages else None,
                 branches.forks_after(begun.forks, begun.revision, branch.leaf),
@@ -124,20 +136,38 @@ class Turns:
         """End a turn whose instance died; whether none is running now."""
         return self._recovery.settle_if_dead(chat).running is None
 
-    def preview(self, chat: ChatRef, ask: Ask) -> tuple[str, Prompt]:
+    def delete(self, chat: ChatRef) -> None:
+        """Forget a chat, also when there is none; a running turn is stopped, and so accounted for."""
+        self._recovery.stop(chat, "cancelled")
+        self._chats.delete(chat)
+
+    def delete_all(self, owner: str) -> None:
+        """Forget every chat of an owner."""
+        while chats := self._chats.list_chats(owner, _CHATS_AT_ONCE, None)[0]:
+            for chat in chats:
+                self.delete(ChatRef(owner, chat.id))
+
+    def preview(self, caller: Caller, chat: ChatRef, ask: Ask) -> tuple[str, Prompt]:
         """The model, and exactly what would be sent to it."""
         self._recovery.settle_if_dead(chat)
-        begun = self._history.peek(chat)
+        begun = self._attempt(caller, chat, "", None)
+        assert isinstance(begun, Begun)
         branch = self._find_branch(chat, begun, ask)
-        model = ask.model or begun.model or self._settings.gpt_model
-        return model, self._build_prompt(begun, branch, ask)
+        return self._model(begun, ask), self._build_prompt(begun, branch, ask)
 
-    def _take_lease(self, chat: ChatRef, ask: Ask, pause: Pause) -> Begun | TurnRef:
+    def _attempt(self, caller: Caller, chat: ChatRef, nonce: str, ask: Ask | None) -> Outcome:
+        outcome = self._history.begin(chat, caller, nonce, ask)
+        if isinstance(outcome, Stranger):
+            self._users.welcome(chat.owner)
+            outcome = self._history.begin(chat, caller, nonce, ask)
+        return outcome
+
+    def _take_lease(self, caller: Caller, chat: ChatRef, ask: Ask, pause: Pause) -> Begun | TurnRef:
         """Wait for the chat; the turn that has this idempotency key, when there is one."""
         give_up = time.monotonic() + self._settings.queue_seconds
         nonce = new_nonce()
         while True:
-            outcome = self._history.begin(chat, nonce, ask)
+            outcome = self._attempt(caller, chat, nonce, ask)
             match outcome:
                 case Begun():
                     return outcome
@@ -145,10 +175,29 @@ class Turns:
                     return _same_turn(outcome, ask)
                 case Changed():
                     raise _changed(outcome)
+                case Limited():
+                    self._make_room(outcome)
                 case Busy(alive=False):
                     self._recovery.settle_if_dead(chat)
                 case Busy():
                     self._wait_for(chat, ask, give_up, pause)
+
+    def _make_room(self, limited: Limited) -> None:
+        """End turns of the owner that died and still count; raises RateLimited when none did."""
+        if limited.reason == "turns":
+            dead = [turn for turn in limited.running if self._is_over(turn, limited.now_ms)]
+            for chat, nonce, _ in dead:
+                self._history.release(chat, nonce)
+            if dead:
+                return
+        raise _refused(limited)
+
+    def _is_over(self, turn: tuple[ChatRef, str, int], now_ms: int) -> bool:
+        chat, nonce, began_ms = turn
+        if now_ms - began_ms < self._history.lease_ms:
+            return False
+        running = self._recovery.settle_if_dead(chat).running
+        return running is None or running.nonce != nonce
 
     def _wait_for(self, chat: ChatRef, ask: Ask, give_up: float, pause: Pause) -> None:
         """Make way for a turn of ours, or wait a while; raises TurnInProgress."""
@@ -188,13 +237,27 @@ class Turns:
             max_tokens=self._settings.max_prompt_tokens,
         )
 
+    def check_model(self, model: str) -> None:
+        """Raises NotAllowed for a model that may not be asked for; "" is the default one."""
+        if model and not self._settings.may_name(model):
+            raise NotAllowed("This model may not be used here.", param="model")
+
+    def _model(self, begun: Begun, ask: Ask) -> str:
+        model = ask.model or begun.model or self._settings.gpt_model
+        self.check_model(model)
+        return model
+
+    def _max_tokens(self, ask: Ask) -> int | None:
+        most = self._settings.max_output_tokens
+        return min(ask.max_tokens or most, most) if most else ask.max_tokens
+
     def _encode(self, model: str, prompt: Prompt, ask: Ask, text: str) -> bytes:
         return completions.encode_request(
             model,
             context.go_on(prompt.messages, text) if text else prompt.messages,
             stream=ask.stream,
             temperature=ask.temperature,
-            max_tokens=ask.max_tokens,
+            max_tokens=self._max_tokens(ask),
             openai_itself=self._upstream.openai_itself,
         )
 
@@ -245,6 +308,18 @@ def _same_turn(known: Known, ask: Ask) -> TurnRef:
             "This Idempotency-Key was used with another body.", param="Idempotency-Key"
         )
     return known.ref
+
+
+def _refused(limited: Limited) -> RateLimited:
+    standing, seconds = limited.standing, limited.standing.reset_seconds
+    if limited.reason == "turns":
+        return RateLimited(
+            f"Rate limit exceeded: {standing.limit} turns are running at once.", retry_after=seconds
+        )
+    code = "budget_exhausted" if limited.reason == "budget" else "rate_limited"
+    return RateLimited(
+        "Rate limit exceeded", code=code, retry_after=seconds, headers=standing.headers()
+    )
 
 
 def _changed(outcome: Changed) -> ChatChanged:

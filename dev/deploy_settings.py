@@ -10,10 +10,10 @@ from dotenv import dotenv_values
 from chat.settings import BadSettings, Settings, parse_settings
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, project: str) -> None:
     given = {name: value for name, value in dotenv_values(".env").items() if value}
     try:
-        parse_settings(given)
+        settings = parse_settings(given | {"K_SERVICE": "set on Cloud Run"})
     except BadSettings as problems:
         sys.exit(str(problems))
     plain: dict[str, str] = {}
@@ -26,9 +26,12 @@ def main(folder: Path) -> None:
         elif value:
             plain[name] = value
     plain.setdefault("THREADS", str(Settings.threads))
+    plain.setdefault("GOOGLE_CLOUD_PROJECT", project)
+    if "open" in settings.auth_ways:
+        (folder / "open").touch()
     # JSON is YAML, and quotes whatever needs it.
     (folder / "plain.yaml").write_text(json.dumps(plain, indent=1))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])

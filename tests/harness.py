@@ -14,8 +14,26 @@ from typing import Any
 
 import urllib3
 
+from chat.web.account import AccountRoutes
+from chat.web.admin import AdminRoutes
+from chat.web.native import NativeRoutes
+from chat.web.other_apis import OtherRoutes
+from chat.web.routes import Route
+
 ROOT = Path(__file__).resolve().parent.parent
 UPSTREAM_KEY = "sk-test-0123456789abcdef0123456789abcdef"
+ADMIN_KEY = "admin-0123456789abcdef0123456789abcdef"
+
+
+def all_routes() -> list[Route]:
+    """Every route but /openapi.json, with handlers that are not connected to anything."""
+    nothing: Any = None
+    return [
+        *NativeRoutes(nothing, nothing, nothing, nothing).routes(),
+        *OtherRoutes(nothing, nothing, nothing, nothing).routes(),
+        *AccountRoutes(nothing).routes(),
+        *AdminRoutes(nothing, nothing, 0).routes(),
+    ]
 
 
 def free_port() -> int:

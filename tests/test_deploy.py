@@ -60,6 +60,7 @@ ENV = """
 GPT_API_KEY='sk-"secret" #1'
 REDIS_HOST=quick-fox.upstash.io # a comment
 REDIS_PASSWORD=pass=word,with:signs
+ADMIN_KEY=admin-word
 SYSTEM_PROMPT="Be brief, and: say 'please'."
 UNKNOWN=left out
 """
@@ -76,35 +77,52 @@ def test_the_command_line_is_exactly_this_and_holds_no_secret(checkout: Path) ->
         words
         == (
             "run deploy my-chat --region=us-central1 --source=. --function=main --base-image=python313"
-            " --service-account=chatkeep-run@my-project.iam.gserviceaccount.com --no-allow-unauthenticated"
+            " --service-account=chatkeep-run@my-project.iam.gserviceaccount.com --allow-unauthenticated"
             " --cpu=1 --memory=512Mi --concurrency=200 --timeout=900 --min-instances=0 --max-instances=20"
-            " --cpu-boost --set-secrets=GPT_API_KEY=my-chat-gpt-api-key:7,REDIS_PASSWORD=my-chat-redis-password:7"
+            " --cpu-boost --set-secrets=ADMIN_KEY=my-chat-admin-key:7,GPT_API_KEY=my-chat-gpt-api-key:7,REDIS_PASSWORD=my-chat-redis-password:7"
             " --project=my-project --quiet"
         ).split()
     )
     assert json.loads((checkout.parent / "plain").read_text()) == {
+        "GOOGLE_CLOUD_PROJECT": "my-project",
         "REDIS_HOST": "quick-fox.upstash.io",
         "SYSTEM_PROMPT": "Be brief, and: say 'please'.",
         "THREADS": "256",
     }
-    assert (checkout.parent / "secrets").read_text() == 'sk-"secret" #1\npass=word,with:signs\n'
-    for secret in ("sk-", "pass=word"):
+    assert (checkout.parent / "secrets").read_text() == (
+        'admin-word\nsk-"secret" #1\npass=word,with:signs\n'
+    )
+    for secret in ("sk-", "pass=word", "admin-word"):
         assert secret not in commands + done.stdout + done.stderr
     assert "https://my-chat.example.run.app/demo/chat" in done.stdout
 
 
-def test_it_is_public_only_when_asked_for(checkout: Path) -> None:
-    (checkout / ".env").write_text(ENV)
-    assert _deploy(checkout, PUBLIC="yes").returncode == 0
+@pytest.mark.parametrize(
+    "auth, wish, is_public",
+    [
+        ("keys", {}, True),
+        ("keys", {"PUBLIC": "no"}, False),
+        ("open", {}, False),
+        ("open", {"PUBLIC": "yes"}, True),
+        ("open,keys", {}, False),
+    ],
+)
+def test_without_users_it_is_public_only_when_asked_for(
+    checkout: Path, auth: str, wish: dict[str, str], is_public: bool
+) -> None:
+    (checkout / ".env").write_text(f"{ENV}AUTH={auth}\n")
+    assert _deploy(checkout, **wish).returncode == 0
     commands = (checkout.parent / "commands").read_text()
-    assert " --allow-unauthenticated " in commands and "--no-allow" not in commands
+    assert (" --allow-unauthenticated " in commands) == is_public
+    assert (" --no-allow-unauthenticated " in commands) != is_public
 
 
 def test_bad_settings_stop_it_before_anything_is_done(checkout: Path) -> None:
     (checkout / ".env").write_text("REDIS_PORT=x\n")
     done = _deploy(checkout)
     assert done.returncode == 1
-    assert "GPT_API_KEY: is missing" in done.stderr and "REDIS_PORT: must be" in done.stderr
+    assert "GPT_API_KEY: is missing" in done.stderr and "ADMIN_KEY: is missing" in done.stderr
+    assert "REDIS_PORT: must be" in done.stderr
     assert (checkout.parent / "commands").read_text() == "config get-value project\n"
 
 

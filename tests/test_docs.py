@@ -2,12 +2,9 @@
 
 import re
 import subprocess
-from typing import Any
 
-from chat.web.native import NativeRoutes
-from chat.web.other_apis import OtherRoutes
 from dev.docs import env_example, with_settings
-from tests.harness import ROOT
+from tests.harness import ROOT, all_routes
 
 
 def _read(name: str) -> str:
@@ -59,9 +56,7 @@ def test_the_version_is_said_once() -> None:
 
 
 def test_every_route_stands_in_the_readme() -> None:
-    nothing: Any = None
-    families = [NativeRoutes, OtherRoutes]
-    for route in [r for f in families for r in f(nothing, nothing, nothing).routes()]:
-        path = route.path.replace("not_reserved:", "")
+    for route in all_routes():
+        path = route.path.replace("not_reserved:", "").replace("path:", "")
         if (route.method, path) != ("DELETE", "/<chat_id>/chat"):  # said beside /<chat_id>
             assert f"| `{route.method}` | `{path}` |" in _read("README.md"), route

@@ -10,40 +10,49 @@ ROWS = [  # bottom row first
         "messages",
         "events",
         "errors",
+        "credentials",
         "keyspace",
+        "limits",
         "settings",
         "sse",
         "http1",
         "completions",
         "shutdown",
     },
-    {"turn", "context", "branches", "dialects"},
-    {"store"},
-    {"history", "streams", "upstream"},
+    {"turn", "context", "branches", "outcomes", "usage", "dialects"},
+    {"store", "vault"},
+    {"history", "chats", "users", "streams", "upstream", "idtokens"},
     {"run", "titles"},
     {"recovery"},
     {"reader"},
     {"turns"},
+    {"owners"},
     {"web"},
     {"app"},
 ]
 # Within the bottom row, codecs and events may use the values.
-VALUES = {"messages", "errors"}
+VALUES = {"messages", "errors", "limits"}
 DRIVERS = {"run", "reader", "recovery", "turns", "web"}
 OWNERS = {
     "redis": {"store", "app"},
-    "urllib3": {"upstream"},
+    "urllib3": {"upstream", "idtokens"},
+    "jwt": {"idtokens"},
+    "cryptography": {"vault"},
     "openai": {"titles"},
     "flask": {"web", "app"},
     "werkzeug": {"web"},
     "os": {"settings", "shutdown"},
     "signal": {"shutdown"},
     "socket": {"upstream", "web"},
-    "time": {"upstream", "history", "streams", "shutdown"} | DRIVERS,
-    "threading": {"titles", "upstream", "store", "streams", "shutdown"},
+    "time": {"upstream", "history", "users", "streams", "shutdown", "idtokens"} | DRIVERS,
+    "threading": {"titles", "upstream", "store", "streams", "shutdown", "idtokens"},
 }
-PURE = ROWS[1] | {"messages", "events", "errors", "keyspace", "sse", "http1", "completions"}
-ALLOWED_IN_PURE = set("msgspec collections dataclasses datetime json re secrets typing".split())
+PURE = ROWS[1] | set(
+    "messages events errors credentials keyspace limits sse http1 completions".split()
+)
+ALLOWED_IN_PURE = set(
+    "msgspec collections csv dataclasses datetime hashlib io json re secrets typing urllib".split()
+)
 
 
 def _module_of(path: Path) -> str:

@@ -4,17 +4,12 @@ from typing import Any
 
 import pytest
 
-from chat.web.native import NativeRoutes
 from chat.web.openapi import path_of
-from chat.web.other_apis import OtherRoutes
-from tests.harness import Client
+from dev.model import ModelServer
+from tests.harness import ADMIN_KEY, Client, Function, all_routes
 
-_nothing: Any = None
-ROUTES = [
-    *NativeRoutes(_nothing, _nothing, _nothing).routes(),
-    *OtherRoutes(_nothing, _nothing, _nothing).routes(),
-]
-FIELDS = [(route, name) for route in ROUTES for name in route.body]
+ROUTES = all_routes()
+FIELDS = [(route, name) for route in ROUTES for name in route.body if name != "admin_key"]
 
 
 def test_every_route_is_described(client: Client) -> None:
@@ -30,24 +25,42 @@ def test_every_route_is_described(client: Client) -> None:
             assert all(f"{{{name}}}" in path for name in names) and path.count("{") == len(names)
 
 
-def test_every_status_it_names_is_given(client: Client, chat_id: str) -> None:
+@pytest.fixture(scope="session")
+def own_function(start_function: Any) -> Function:
+    function: Function = start_function(ADMIN_KEY=ADMIN_KEY)
+    function.client.headers["Authorization"] = ADMIN_KEY
+    return function
+
+
+@pytest.fixture
+def admin(own_function: Function, model: ModelServer) -> Client:
+    return own_function.client
+
+
+def test_every_status_it_names_is_given(admin: Client, chat_id: str) -> None:
+    client = admin
     client.say(chat_id, "x")
-    asked = {"POST /{chat_id}/chat/stop"}  # 204 when nothing runs
+    client.post("/admin/users/add", {"user_id": "somebody"})
+    asked = {"POST /{chat_id}/chat/stop", "POST /admin/users/delete"}  # 204: nothing runs; last
     for route in ROUTES:
         if route.method != "DELETE" and f"{route.method} {path_of(route)}" not in asked:
             path = route.path.replace("not_reserved:", "").replace("<chat_id>", chat_id)
+            path = path.replace("<path:user_id>", "somebody")
             if "<turn_id>" in path:
                 path = path.replace("<turn_id>", client.get(f"/{chat_id}/chat").json[1]["turn_id"])
-            body = {"content": "x", "prompt": "x", "message": "x"} if route.body else None
+            said = dict.fromkeys(("content", "prompt", "message"), "x")
+            body = {**said, "user_id": "somebody"} if route.body else None
             assert client.request(route.method, path, body).status == route.status, path
 
 
 @pytest.mark.parametrize("route, name", FIELDS, ids=[f"{r.path}-{n}" for r, n in FIELDS])
 def test_every_field_it_names_is_checked(
-    client: Client, chat_id: str, route: Any, name: str
+    admin: Client, chat_id: str, route: Any, name: str
 ) -> None:
     """A field that is described but not read would let this through."""
+    client = admin
     path = route.path.replace("not_reserved:", "").replace("<chat_id>", chat_id)
+    path = path.replace("<path:user_id>", "somebody")
     client.say(chat_id, "x")
     body = {field: "x" for field in ("content", "prompt", "message") if field in route.body}
     reply = client.request(route.method, path, body | {name: [["neither"]]})

@@ -38,12 +38,45 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
         "KEEPALIVE_SECONDS": "nan",
         "QUEUE_SECONDS": "inf",
         "OPENAI_BASE_URL": "ftp://x",
+        "AUTH": "keys,magic",
+        "APP_CHECK": "perhaps",
+        "RATE_LIMIT": "60 a minute",
+        "DAILY_TOKEN_BUDGET": "-1",
+        "JWT_JWKS_URL": "keys",
+        "PRICES": "gpt",
+        "ENCRYPTION_KEY": "ab" * 31,
     }
     with pytest.raises(BadSettings) as caught:
         parse_settings(bad)
     text = str(caught.value)
     for name in [*bad, "REDIS_HOST"]:
         assert f"  {name}: " in text, name
+
+
+@pytest.mark.parametrize(
+    "given, missing",
+    [
+        ({"AUTH": "keys"}, "ADMIN_KEY"),
+        ({"K_SERVICE": "chat"}, "ADMIN_KEY"),
+        ({"AUTH": "jwt"}, "FIREBASE_PROJECT"),
+        ({"AUTH": "jwt", "JWT_ISSUER": "i", "JWT_AUDIENCE": "a"}, "FIREBASE_PROJECT"),
+        ({"APP_CHECK": "required"}, "FIREBASE_PROJECT"),
+        (
+            {"GLOBAL_DAILY_TOKEN_BUDGET": "9", "REDIS_CLUSTER": "yes"},
+            "GLOBAL_DAILY_TOKEN_BUDGET",
+        ),
+    ],
+)
+def test_what_access_and_limits_need_is_named(given: dict[str, str], missing: str) -> None:
+    with pytest.raises(BadSettings, match=f"  {missing}: "):
+        parse_settings(ENOUGH | given)
+
+
+def test_on_cloud_run_nobody_gets_in_without_a_key_unless_it_is_said() -> None:
+    assert parse_settings(ENOUGH).auth == "open"
+    on_cloud_run = ENOUGH | {"K_SERVICE": "chat"}
+    assert parse_settings(on_cloud_run | {"ADMIN_KEY": "k"}).auth == "keys"
+    assert parse_settings(on_cloud_run | {"AUTH": "open"}).auth == "open"
 
 
 @pytest.mark.parametrize("url", ["http://", "http://h:0", "http://h:99999", "http://[::1", "x"])
@@ -59,11 +92,12 @@ def test_a_switch_can_be_said_in_several_ways(text: str) -> None:
 
 def test_secrets_are_not_shown() -> None:
     secrets = [f.name for f in dataclasses.fields(Settings) if f.metadata["secret"]]
-    assert secrets == ["gpt_api_key", "redis_password", "redis_url"]
-    values = {name.upper(): "redis://hidden" for name in secrets}
-    assert "hidden" not in repr(parse_settings(values))
+    assert secrets == ["gpt_api_key", "redis_password", "redis_url", "admin_key", "encryption_key"]
+    values = {name.upper(): "redis://hidden" for name in secrets} | {"ENCRYPTION_KEY": "ab" * 32}
+    shown = repr(parse_settings(values))
+    assert "hidden" not in shown and "abab" not in shown
     with pytest.raises(BadSettings) as caught:
-        parse_settings({"REDIS_PORT": "hidden", "REDIS_URL": "hidden"})
+        parse_settings({"REDIS_PORT": "hidden", "REDIS_URL": "hidden", "ENCRYPTION_KEY": "hidden"})
     assert "hidden" not in str(caught.value)
 
 

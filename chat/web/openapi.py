@@ -37,7 +37,7 @@ class OpenApi:
     """The document, made once."""
 
     def __init__(self, routes: list[Route]) -> None:
-        own = Route("GET", "/openapi.json", self.get)
+        own = Route("GET", "/openapi.json", self.get, access="anyone")
         self.routes = [*routes, own]
         self._document = msgspec.json.encode(_document(self.routes))
 

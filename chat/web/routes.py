@@ -3,9 +3,10 @@
 import io
 import logging
 import re
-import uuid
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import msgspec
 from flask import Request, Response
@@ -23,17 +24,25 @@ from chat.errors import (
     MethodNotAllowed,
     NotFound,
 )
+from chat.web.access import Access
+from chat.web.access_log import entry_of, open_entry
 
 JSON = "application/json"
 RESERVED = frozenset(
     "conversations conversation ask api admin client v1 chats me health docs openapi.json static".split()
 )
 _CHAT_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
-_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _EXPOSED = (
     "ETag, X-Request-Id, Retry-After, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, Link"
 )
 _DAY_SECONDS = "86400"
+_SAFE_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Strict-Transport-Security": "max-age=31536000; includeSubDomains",
+    "X-Content-Type-Options": "nosniff",
+}
 log = logging.getLogger("chatkeep")
 
 Handler = Callable[..., Response]
@@ -41,16 +50,19 @@ Handler = Callable[..., Response]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Route:
-    """`handler(request, **parts of the path)` answers `method` on `path`; GET answers HEAD too.
+    """`handler(request, caller, **parts of the path)` answers `method` on `path`; GET answers HEAD too.
 
-    The rest is for who reads the API's description: the status when all is well, the names in the
-    query, the fields of the body.
+    `access`: a user's handler gets the caller, whose key is good by then; that of a turn, a caller
+    whose key is checked when the turn begins; an admin's and anyone's get none. The rest is for who
+    reads the API's description: the status when all is well, the names in the query, the fields of
+    the body.
     """
 
     method: str
     path: str
     handler: Handler
     write_error: Callable[[ChatkeepError], object] = write_error
+    access: Literal["user", "turn", "admin", "anyone"] = "user"
     status: int = 200
     query: tuple[str, ...] = ()
     body: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
@@ -65,7 +77,10 @@ class NotReserved(BaseConverter):
 class Router:
     """Answers every request with JSON of ours: never a page of the framework, never a trace."""
 
-    def __init__(self, routes: list[Route], *, max_body_bytes: int, cors_origins: str) -> None:
+    def __init__(
+        self, routes: list[Route], access: Access, *, max_body_bytes: int, cors_origins: str
+    ) -> None:
+        self._access = access
         rules = [Rule(route.path, methods=[route.method], endpoint=route) for route in routes]
         self._map = Map(
             rules,
@@ -79,6 +94,7 @@ class Router:
 
     def answer(self, request: Request) -> Response:
         """Find the handler, run it, and turn whatever it raises into an answer."""
+        entry = open_entry(request)
         try:
             response = self._dispatch(request)
         except ChatkeepError as error:
@@ -86,8 +102,12 @@ class Router:
         except Exception:
             log.exception("%s failed", request.method)
             response = error_response(InternalError("Something went wrong here."))
-        response.headers["X-Request-Id"] = _request_id(request)
+        response.headers["X-Request-Id"] = entry.request_id
+        for name, value in _SAFE_HEADERS.items():
+            response.headers.setdefault(name, value)
         self._allow_origin(request, response)
+        entry.status = response.status_code
+        response.call_on_close(entry.write)
         return response
 
     def _dispatch(self, request: Request) -> Response:
@@ -105,12 +125,32 @@ class Router:
         except (NoSuchPath, RequestRedirect) as error:
             raise NotFound("There is nothing at this path.") from error
         assert isinstance(route, Route)
+        entry_of(request).told(route.path, parts)
+        try:
+            return self._handle(request, route, parts)
+        except ChatkeepError as error:
+            return error_response(error, route.write_error)
+
+    def _handle(self, request: Request, route: Route, parts: Mapping[str, str]) -> Response:
+        if route.access == "admin":
+            self._access.check_admin(request)
+        if route.access in ("admin", "anyone"):
+            return route.handler(request, **parts)
+        began = time.monotonic()
+        caller = self._access.identify(request)
+        checked = route.access == "user" or not self._access.was_good(caller)
+        if checked:
+            self._access.check(caller)
+        entry = entry_of(request)
+        entry.owner, entry.auth_seconds = caller.owner, time.monotonic() - began
         try:
             if "chat_id" in parts:
                 check_chat_id(parts["chat_id"])
-            return route.handler(request, **parts)
-        except ChatkeepError as error:
-            return error_response(error, route.write_error)
+            return route.handler(request, caller, **parts)
+        except InvalidRequest:
+            if not checked:  # who has no good key is not told what else is wrong
+                self._access.check(caller)
+            raise
 
     def _allow_origin(self, request: Request, response: Response) -> None:
         if not self._origins:
@@ -196,8 +236,3 @@ def _options(request: Request, adapter: MapAdapter) -> Response:
 def _allowed(methods: "list[str] | tuple[str, ...] | object") -> str:
     assert isinstance(methods, list | tuple | set)
     return ", ".join(sorted({*methods, "OPTIONS"}))
-
-
-def _request_id(request: Request) -> str:
-    given = request.headers.get("X-Request-Id", "")
-    return given if _SANE_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from flask import Request, Response
 from msgspec.structs import replace
 
+from chat.chats import Chats
+from chat.credentials import Caller
 from chat.dialects import Dialect
 from chat.events import Event
 from chat.history import History
@@ -15,10 +17,10 @@ from chat.reader import Reader
 from chat.run import Run
 from chat.titles import Titles
 from chat.turns import Turns
+from chat.web.access_log import entry_of
 from chat.web.headers import pause_for, read_if_match, read_repeat
 from chat.web.routes import json_response
 
-OWNER = "anonymous"
 _STREAM_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
 
 
@@ -31,10 +33,17 @@ class Talk:
         self._keepalive_seconds = keepalive_seconds
 
     def say(
-        self, request: Request, dialect: Dialect, chat: ChatRef, *, must_exist: bool = False
+        self,
+        request: Request,
+        caller: Caller,
+        dialect: Dialect,
+        chat_id: str,
+        *,
+        must_exist: bool = False,
     ) -> Response:
         """Answer a message that the request brings."""
         began = time.monotonic()
+        chat = ChatRef(caller.owner, chat_id)
         ask = dialect.read_request(request.get_data(), request.headers.get("Accept", ""))
         ask = replace(
             ask,
@@ -43,9 +52,9 @@ class Talk:
             must_exist=must_exist,
         )
         while True:
-            turn = self._turns.begin(chat, ask, pause_for(request))
+            turn = self._turns.begin(caller, chat, ask, pause_for(request))
             if isinstance(turn, Run):
-                return self._run(dialect, turn, chat, ask, began)
+                return self._run(request, dialect, turn, chat, ask, began)
             if ask.stream:
                 return self.stream(dialect, turn)
             if message := turn.finish().message:
@@ -60,15 +69,28 @@ class Talk:
         headers = _STREAM_HEADERS | {"Content-Type": dialect.stream_type}
         return Response(stream, dialect.answer_status, headers)
 
-    def _run(self, dialect: Dialect, run: Run, chat: ChatRef, ask: Ask, began: float) -> Response:
+    def _run(
+        self,
+        request: Request,
+        dialect: Dialect,
+        run: Run,
+        chat: ChatRef,
+        ask: Ask,
+        began: float,
+    ) -> Response:
+        entry = entry_of(request)
+        entry.turn = run.started.ids.turn_id
         if ask.stream:
             response = self.stream(dialect, run, run.wait_for_answer(self._keepalive_seconds))
         else:
             response = answer(dialect, run.finish())
-        response.headers["Server-Timing"] = _server_timing(run, began)
+        response.headers["Server-Timing"] = _server_timing(run, entry.auth_seconds, began)
+        response.headers.update(run.standing.headers())
 
         @response.call_on_close
-        def make_title() -> None:
+        def see_to_the_rest() -> None:
+            entry.ending = run.ended.ending if run.ended else ""
+            entry.tokens = run.tokens
             message = run.ended.message if run.ended else None
             if message and self._titles.wanted(ask, bytes(message)):
                 self._titles.make(chat, ask, bytes(message))
@@ -79,9 +101,10 @@ class Talk:
 class Routes:
     """A family of handlers; each takes the request and the parts of its path."""
 
-    def __init__(self, turns: Turns, history: History, talk: Talk) -> None:
+    def __init__(self, turns: Turns, history: History, chats: Chats, talk: Talk) -> None:
         self._turns = turns
         self._history = history
+        self._chats = chats
         self._talk = talk
 
 
@@ -124,12 +147,12 @@ def answer(dialect: Dialect, message: bytes) -> Response:
     return json_response(dialect.write_answer(found), dialect.answer_status, headers)
 
 
-def _server_timing(run: Run, began: float) -> str:
+def _server_timing(run: Run, auth_seconds: float, began: float) -> str:
     """What took how many milliseconds; of a stream, until its first byte."""
     spans = {
-        "auth": 0.0,
+        "auth": auth_seconds,
         "store": run.store_seconds,
         "upstream": run.upstream_seconds,
-        "total": time.monotonic() - began,
+        "total": auth_seconds + time.monotonic() - began,
     }
     return ", ".join(f"{name};dur={seconds * 1000:.1f}" for name, seconds in spans.items())

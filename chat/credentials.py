@@ -1,0 +1,71 @@
+"""Who is asking: owners, and the user keys that open their chats. Pure.
+
+    ck_<owner>_<48 hex digits>
+
+A key carries its owner's id, so that the record it is checked against is known before Redis is
+asked; the rest is 192 random bits. Redis keeps only a hash of it, and looks it up by that hash, so
+the time a comparison takes tells nothing about the key.
+"""
+
+import hashlib
+import re
+import secrets
+from dataclasses import dataclass
+from urllib.parse import quote
+
+ANONYMOUS = "anonymous"
+_USER_ID = re.compile(r"[A-Za-z0-9._~-]{1,64}")
+_KEY = re.compile(r"ck_([A-Za-z0-9._~-]{1,64})_([0-9a-f]{48})")
+# An owner is part of keys in Redis: no braces (they mark the slot), no %, nothing unprintable.
+_SAFE_IN_OWNER = "!$&'()*+,;=@|/?#[]:~"
+_SHOWN_CHARACTERS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The owner on whose behalf a request comes, and the hash of its key ("" = it needs none)."""
+
+    owner: str
+    key_hash: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UserKey:
+    """A new key; `text` is shown once and kept nowhere."""
+
+    text: str
+    hash: str
+    ending: str
+
+
+def make_key(owner: str) -> UserKey:
+    text = f"ck_{owner}_{secrets.token_hex(24)}"
+    return UserKey(text, _hash(text), text[-_SHOWN_CHARACTERS:])
+
+
+def find_caller(key: str) -> Caller | None:
+    """Who a user key says it is for; whether it is true, Redis knows."""
+    match = _KEY.fullmatch(key)
+    return Caller(match[1], _hash(key)) if match else None
+
+
+def owner_of(subject: str) -> str:
+    """The owner that a sign-in service's `sub` stands for."""
+    return quote(subject, safe=_SAFE_IN_OWNER)
+
+
+def is_user_id(text: str) -> bool:
+    return bool(_USER_ID.fullmatch(text)) and text != ANONYMOUS
+
+
+def same(given: str, secret: str) -> bool:
+    """Compare in constant time; an empty secret is like nothing."""
+    return bool(secret) and secrets.compare_digest(given.encode(), secret.encode())
+
+
+def masked(owner: str, ending: str) -> str:
+    return f"ck_{owner}_…{ending}"
+
+
+def _hash(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()

@@ -1,0 +1,5 @@
+-- Redis' own time in milliseconds: the clocks of the instances may differ.
+local function clock()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end

@@ -1,0 +1,103 @@
+"""One line of JSON for each request, in the shape of Cloud Logging.
+
+Protocol: https://cloud.google.com/logging/docs/structured-logging. A line tells who asked for what,
+how it ended and what it used; never a key, and never a word of what was said.
+"""
+
+import json
+import logging
+import re
+import sys
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from flask import Request
+
+_ENTRY = "chatkeep.entry"
+_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+_CLOUD_TRACE = re.compile(r"([0-9a-f]{32})(?:/.*)?")
+_TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_FACTS = "method route owner chat turn ending status milliseconds tokens request_id trace".split()
+log = logging.getLogger("chatkeep.requests")
+
+
+@dataclass(slots=True)
+class Entry:
+    """What is known of a request by now; the one value here that changes."""
+
+    request_id: str
+    method: str
+    trace: str
+    began: float = field(default_factory=time.monotonic)
+    route: str = ""
+    owner: str = ""
+    chat: str = ""
+    turn: str = ""
+    ending: str = ""
+    status: int = 0
+    tokens: int = 0
+    auth_seconds: float = 0.0
+
+    def told(self, route: str, parts: Mapping[str, str]) -> None:
+        """The request was for this route."""
+        self.route, self.chat = route, parts.get("chat_id", "")
+
+    @property
+    def milliseconds(self) -> int:
+        return int((time.monotonic() - self.began) * 1000)
+
+    def write(self) -> None:
+        level = logging.ERROR if self.status >= 500 else logging.INFO
+        facts = {name: getattr(self, name) for name in _FACTS}
+        log.log(level, "%s %s %d", self.method, self.route, self.status, extra={"facts": facts})
+
+
+def open_entry(request: Request) -> Entry:
+    given = request.headers.get("X-Request-Id", "")
+    request_id = given if _SANE_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    entry = Entry(request_id, request.method, _trace_of(request))
+    request.environ[_ENTRY] = entry
+    return entry
+
+
+def entry_of(request: Request) -> Entry:
+    entry: Entry = request.environ[_ENTRY]
+    return entry
+
+
+def _trace_of(request: Request) -> str:
+    cloud = _CLOUD_TRACE.fullmatch(request.headers.get("X-Cloud-Trace-Context", ""))
+    other = _TRACEPARENT.fullmatch(request.headers.get("traceparent", ""))
+    match = cloud or other
+    return match[1] if match else ""
+
+
+class JsonLines(logging.Formatter):
+    """Every record of ours as one line of JSON."""
+
+    def __init__(self, project: str) -> None:
+        super().__init__()
+        self._project = project
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {"severity": record.levelname, "message": record.getMessage()}
+        facts = dict(getattr(record, "facts", {}))
+        if trace := facts.pop("trace", ""):
+            place = f"projects/{self._project}/traces/{trace}" if self._project else trace
+            line["logging.googleapis.com/trace"] = place
+        if record.exc_info:
+            line["message"] += "\n" + self.formatException(record.exc_info)
+        return json.dumps(line | {name: value for name, value in facts.items() if value != ""})
+
+
+def write_json_lines(project: str) -> None:
+    """Have the product's own loggers write to stdout."""
+    logger = logging.getLogger("chatkeep")
+    if not logger.handlers:
+        handler = logging.StreamHandler(sys.stdout)
+        handler.setFormatter(JsonLines(project))
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
