@@ -267,7 +267,7 @@ class Run:
         usage, place = self._turn.usage, self._place
         if usage:
             return Used(place.model, usage.prompt_tokens, usage.completion_tokens)
-        return Used(place.model, place.prompt_tokens, estimate_text(self._turn.text))
+        return Used(place.model, place.prompt_tokens, estimate_text(self._turn.heard))
 
     def _log_end(self, ending: str) -> LogEnd:
         error = _error_json(self._turn.error) if self._turn.error else b""

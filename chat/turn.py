@@ -54,6 +54,11 @@ class Turn:
     def text(self) -> str:
         return "".join(self._pieces)
 
+    @property
+    def heard(self) -> str:
+        """The text; of an unstreamed answer that is not whole, what came of it, as it came."""
+        return self.text or b"".join(self._body).decode(errors="replace")
+
     def receive(self, piece: bytes, now: float) -> list[Event]:
         """Bytes of the upstream's answer."""
         if not self._stream:

@@ -388,9 +388,9 @@ def test_keys_are_kept_for_as_long_as_their_server_says(
     server: JwksServer, cache_control: str, fetches: int
 ) -> None:
     server.headers["Cache-Control"] = cache_control
-    tokens = _id_tokens(_quick(server, pause_seconds=0.1))
+    tokens = _id_tokens(_quick(server, pause_seconds=0.05))
     assert tokens.verify(_sign(_claims())) == "ann"
-    time.sleep(0.12)
+    time.sleep(0.06)
     assert tokens.verify(_sign(_claims())) == "ann"
     assert server.asked == fetches
 
@@ -406,25 +406,25 @@ def test_a_server_cannot_ask_to_be_asked_all_the_time(server: JwksServer) -> Non
 
 def test_a_key_that_was_withdrawn_is_not_accepted_once_the_set_is_old(server: JwksServer) -> None:
     server.headers["Cache-Control"] = "max-age=0"
-    tokens = _id_tokens(_quick(server, pause_seconds=0.1))
+    tokens = _id_tokens(_quick(server, pause_seconds=0.05))
     assert tokens.verify(_sign(_claims())) == "ann"
     server.document = {"keys": []}
-    time.sleep(0.12)
+    time.sleep(0.06)
     _refused(tokens, _sign(_claims()), "unknown key")
 
 
 def test_a_dead_server_locks_nobody_out_whose_key_is_known(server: JwksServer) -> None:
     server.headers["Cache-Control"] = "max-age=0"
-    tokens = _id_tokens(_quick(server, pause_seconds=0.1))
+    tokens = _id_tokens(_quick(server, pause_seconds=0.05))
     assert tokens.verify(_sign(_claims())) == "ann"
     server.stop()
     for _ in range(3):
-        time.sleep(0.12)
+        time.sleep(0.06)
         assert tokens.verify(_sign(_claims())) == "ann"
         _refused(tokens, _sign(_claims(), OTHER_RSA_KEY, kid="r2"), "unknown key")
     server.document["keys"].append(_jwk(OTHER_RSA_KEY, "r2"))
     server.start()
-    time.sleep(0.12)
+    time.sleep(0.06)
     assert tokens.verify(_sign(_claims(), OTHER_RSA_KEY, kid="r2")) == "ann"
 
 
@@ -444,11 +444,11 @@ def test_an_answer_that_is_no_key_set_changes_nothing(
     server: JwksServer, caplog: pytest.LogCaptureFixture, status: int, document: bytes
 ) -> None:
     server.headers["Cache-Control"] = "max-age=0"
-    tokens = _id_tokens(_quick(server, pause_seconds=0.1))
+    tokens = _id_tokens(_quick(server, pause_seconds=0.05))
     assert tokens.verify(_sign(_claims())) == "ann"
     server.status, server.document = status, document
     server.headers["Location"] = server.url
-    time.sleep(0.12)
+    time.sleep(0.06)
     with caplog.at_level(logging.WARNING, "chatkeep"):
         assert tokens.verify(_sign(_claims())) == "ann"
     assert server.asked == 2
@@ -469,9 +469,9 @@ def test_a_server_that_fails_is_left_in_peace_for_a_while(server: JwksServer) ->
 
 def test_nobody_with_a_known_key_waits_for_a_slow_server(server: JwksServer) -> None:
     server.headers["Cache-Control"] = "max-age=0"
-    tokens = _id_tokens(_quick(server, pause_seconds=0.1))
+    tokens = _id_tokens(_quick(server, pause_seconds=0.05))
     assert tokens.verify(_sign(_claims())) == "ann"
-    time.sleep(0.12)
+    time.sleep(0.06)
     server.delay = 0.6
     waiting = threading.Thread(target=tokens.verify, args=(_sign(_claims()),))
     waiting.start()

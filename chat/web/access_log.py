@@ -19,6 +19,7 @@ _ENTRY = "chatkeep.entry"
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _CLOUD_TRACE = re.compile(r"([0-9a-f]{32})(?:/.*)?")
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+_USER_KEY = re.compile(r"ck_[A-Za-z0-9._~-]{1,64}_[0-9a-f]{48}")
 _FACTS = "method route owner chat turn ending status milliseconds tokens request_id trace".split()
 log = logging.getLogger("chatkeep.requests")
 
@@ -89,7 +90,9 @@ class JsonLines(logging.Formatter):
             line["logging.googleapis.com/trace"] = place
         if record.exc_info:
             line["message"] += "\n" + self.formatException(record.exc_info)
-        return json.dumps(line | {name: value for name, value in facts.items() if value != ""})
+        text = json.dumps(line | {name: value for name, value in facts.items() if value != ""})
+        # A client may send its key where a chat's id belongs.
+        return _USER_KEY.sub("ck_***", text)
 
 
 def write_json_lines(project: str) -> None:
