@@ -18,7 +18,7 @@ run: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -n 4
-	$(BIN)/python -m pytest -n 4 --cluster tests/test_survive.py
+	$(BIN)/python -m pytest -n 4 --cluster tests/test_survive.py tests/test_access.py tests/test_limits.py
 
 test-servers: $(VENV)/installed
 	$(BIN)/python -m dev.servers

@@ -9,7 +9,7 @@ import pytest
 
 from dev.model import ModelServer
 from dev.redis_server import RedisCluster, RedisServer, find_binary
-from tests.harness import UPSTREAM_KEY, Client, Function
+from tests.harness import UPSTREAM_KEY, Client, Function, dump, find_secret
 
 _numbers = itertools.count(1)
 
@@ -36,7 +36,10 @@ def redis_server(
     else:
         server = RedisServer(folder, binary=binary).start()
     yield server
-    server.stop()
+    try:
+        assert find_secret(dump(server)) is None, "Redis holds a secret"
+    finally:
+        server.stop()
 
 
 @pytest.fixture(scope="session")
@@ -53,8 +56,12 @@ def model(model_server: ModelServer) -> ModelServer:
 
 
 @pytest.fixture(scope="session")
-def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("logs")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where the functions' logs go; none of them may ever hold a secret, whatever a test did."""
+    folder = tmp_path_factory.mktemp("logs")
+    yield folder
+    for log in folder.iterdir():
+        assert find_secret(log.read_bytes()) is None, log
 
 
 StartFunction = Callable[..., Function]

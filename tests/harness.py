@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,10 +20,17 @@ from chat.web.admin import AdminRoutes
 from chat.web.native import NativeRoutes
 from chat.web.other_apis import OtherRoutes
 from chat.web.routes import Route
+from dev.redis_server import RedisCluster, RedisServer
 
 ROOT = Path(__file__).resolve().parent.parent
 UPSTREAM_KEY = "sk-test-0123456789abcdef0123456789abcdef"
+# What may be in no log and no dump: the keys above and below, encryption keys, any user's key.
 ADMIN_KEY = "admin-0123456789abcdef0123456789abcdef"
+ENCRYPTION_KEYS = ("ab" * 32, "cd" * 32)
+_SECRETS = re.compile(
+    b"|".join(map(str.encode, (UPSTREAM_KEY, ADMIN_KEY, *ENCRYPTION_KEYS)))
+    + rb"|ck_[A-Za-z0-9._~-]{1,64}_[0-9a-f]{48}"
+)
 
 
 def all_routes() -> list[Route]:
@@ -229,6 +237,32 @@ class Function:
             except ProcessLookupError:
                 pass
             self._process.wait(10)
+
+
+def dump(redis_server: RedisServer | RedisCluster) -> bytes:
+    """Every key and value in Redis, readable as far as they are."""
+    parts: list[bytes] = []
+    redis = redis_server.client()
+    for key in redis.scan_iter(count=1000):
+        kind = redis.type(key)
+        parts.append(key)
+        if kind == b"string":
+            parts.append(redis.get(key))
+        elif kind == b"list":
+            parts += redis.lrange(key, 0, -1)
+        elif kind == b"hash":
+            parts += [part for pair in redis.hgetall(key).items() for part in pair]
+        elif kind == b"zset":
+            parts += redis.zrange(key, 0, -1)
+        elif kind == b"stream":
+            parts += [part for _, f in redis.xrange(key) for pair in f.items() for part in pair]
+    return b"\n".join(parts)
+
+
+def find_secret(data: bytes) -> bytes | None:
+    """A key of ours, of a user or of the model API, in a log or a dump."""
+    found = _SECRETS.search(data)
+    return found and found[0]
 
 
 def clean_environment() -> dict[str, str]:

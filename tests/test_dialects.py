@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from dev.model import Answer, ModelServer
-from tests.harness import ROOT, Client, Reply, wait_until
+from tests.harness import ADMIN_KEY, ROOT, Client, Reply, wait_until
+from tests.test_access import new_user
 from tests.test_bad_input import assert_error
 
 SHAPES = {
@@ -185,6 +186,41 @@ def test_busy(start_function: Any, model: ModelServer, speaker: Speaker) -> None
     assert busy.headers["x-should-retry"] == "false"
     gate.set()
     stream.rest()
+
+
+@pytest.fixture(scope="session")
+def users_base(start_function: Any) -> str:
+    base: str = start_function(AUTH="keys", ADMIN_KEY=ADMIN_KEY).client.base
+    return base
+
+
+@everyone
+def test_limited(users_base: str, model: ModelServer, speaker: Speaker) -> None:
+    _, user = new_user(users_base, rate_limit="1/hour")
+    chat = user.post("/conversation", None).json["id"]
+    passed = speaker.say(user, chat, "x")
+    assert (passed.status, passed.headers["RateLimit-Remaining"]) == (speaker.status, "0")
+    limited = speaker.say(user, chat, "y")
+    speaker.assert_error(limited, 429, "rate_limited")
+    assert b"Rate limit exceeded" in limited.body
+    assert 3590 <= int(limited.headers["Retry-After"]) <= 3600
+    assert len(user.get(f"/{chat}/chat").json) == 2 and len(model.requests) == 1
+
+
+@everyone
+def test_other_owner(users_base: str, model: ModelServer, speaker: Speaker) -> None:
+    (_, owner), (_, other) = new_user(users_base), new_user(users_base)
+    chat = owner.post("/conversation", None).json["id"]
+    speaker.say(owner, chat, "mine")
+    reply = speaker.say(other, chat, "is it?")
+    if speaker is SPEAKERS["native"]:  # makes a chat of its own, under the same id
+        assert len(other.get(f"/{chat}/chat").json) == 2
+    else:
+        speaker.assert_error(reply, 404, "chat_not_found")
+        never = speaker.say(other, str(uuid.uuid4()), "is it?")
+        assert (never.status, never.body) == (reply.status, reply.body)
+    assert all("mine" not in str(asked.body) for asked in model.requests[1:])
+    assert [m["content"] for m in owner.get(f"/{chat}/chat").json][::2] == ["mine"]
 
 
 @everyone

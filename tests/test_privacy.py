@@ -15,37 +15,19 @@ from dev.model import Answer, ModelServer
 from dev.redis_server import RedisServer
 from tests.harness import (
     ADMIN_KEY,
+    ENCRYPTION_KEYS,
     ROOT,
     UPSTREAM_KEY,
     Client,
     Function,
     clean_environment,
+    dump,
     wait_until,
 )
 from tests.test_access import as_admin, new_user
 
 SECRET = "the treasure is under the old oak 😀"
-OLD_KEY, NEW_KEY = "ab" * 32, "cd" * 32
-
-
-def dump(redis_server: RedisServer) -> bytes:
-    """Every key and value in Redis, readable as far as they are."""
-    parts: list[bytes] = []
-    redis = redis_server.client()
-    for key in redis.scan_iter(count=1000):
-        kind = redis.type(key)
-        parts.append(key)
-        if kind == b"string":
-            parts.append(redis.get(key))
-        elif kind == b"list":
-            parts += redis.lrange(key, 0, -1)
-        elif kind == b"hash":
-            parts += [part for pair in redis.hgetall(key).items() for part in pair]
-        elif kind == b"zset":
-            parts += redis.zrange(key, 0, -1)
-        elif kind == b"stream":
-            parts += [part for _, f in redis.xrange(key) for pair in f.items() for part in pair]
-    return b"\n".join(parts)
+OLD_KEY, NEW_KEY = ENCRYPTION_KEYS
 
 
 @pytest.fixture(scope="session")
