@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -156,6 +157,17 @@ class Client:
             preload_content=False,
             timeout=timeout,
         )
+
+
+def as_admin(base: str) -> Client:
+    return Client(base, {"Authorization": ADMIN_KEY})
+
+
+def new_user(base: str, **limits: Any) -> tuple[str, Client]:
+    user_id = f"user-{uuid.uuid4().hex[:12]}"
+    made = as_admin(base).post("/admin/users/add", {"user_id": user_id, **limits})
+    assert made.status == 200, made.body
+    return user_id, Client(base, {"Authorization": f"Bearer {made.json['token']}"})
 
 
 class Stream:

@@ -1,6 +1,5 @@
 """Who gets in: every route with every kind of credential, on every instance."""
 
-import itertools
 import json
 import re
 import time
@@ -11,7 +10,7 @@ import pytest
 from chat.credentials import make_key
 from chat.web.routes import Route
 from dev.model import ModelServer
-from tests.harness import ADMIN_KEY, UPSTREAM_KEY, Client, Function, all_routes
+from tests.harness import ADMIN_KEY, UPSTREAM_KEY, Client, Function, all_routes, as_admin, new_user
 
 #: What a stranger's chat answers, which is what a chat that never existed answers.
 OTHERS_CHAT = {
@@ -56,7 +55,6 @@ ADMIN = {
 ANYONE = {"GET /health"}
 ROUTES = {f"{route.method} {route.path}": route for route in all_routes()}
 OF_USERS = sorted(OTHERS_CHAT.keys() | NO_CHAT)
-_numbers = itertools.count()
 
 
 def test_every_route_has_a_row_here() -> None:
@@ -77,17 +75,6 @@ def a(instances: tuple[Function, Function], model: ModelServer) -> str:
 @pytest.fixture
 def b(instances: tuple[Function, Function], model: ModelServer) -> str:
     return instances[1].client.base
-
-
-def as_admin(base: str) -> Client:
-    return Client(base, {"Authorization": ADMIN_KEY})
-
-
-def new_user(base: str, **limits: Any) -> tuple[str, Client]:
-    user_id = f"user-{next(_numbers)}"
-    made = as_admin(base).post("/admin/users/add", {"user_id": user_id, **limits})
-    assert made.status == 200, made.body
-    return user_id, Client(base, {"Authorization": f"Bearer {made.json['token']}"})
 
 
 def call(client: Client, route: Route, chat: str, turn: str = "turn_1", body: Any = None) -> Any:

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from dev.model import Answer, ModelServer
-from tests.harness import ADMIN_KEY, ROOT, Client, Reply, wait_until
-from tests.test_access import new_user
+from tests.harness import ADMIN_KEY, ROOT, Client, Reply, new_user, wait_until
 from tests.test_bad_input import assert_error
 
 SHAPES = {

@@ -14,8 +14,7 @@ import pytest
 
 from dev.model import Answer, ModelServer
 from dev.redis_server import RedisServer
-from tests.harness import ADMIN_KEY, Client, Reply, wait_until
-from tests.test_access import as_admin, new_user
+from tests.harness import ADMIN_KEY, Client, Reply, as_admin, new_user, wait_until
 
 FIVE_MINUTES_AHEAD = """
 import time

@@ -20,11 +20,12 @@ from tests.harness import (
     UPSTREAM_KEY,
     Client,
     Function,
+    as_admin,
     clean_environment,
     dump,
+    new_user,
     wait_until,
 )
-from tests.test_access import as_admin, new_user
 
 SECRET = "the treasure is under the old oak 😀"
 OLD_KEY, NEW_KEY = ENCRYPTION_KEYS
