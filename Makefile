@@ -2,6 +2,7 @@
 # make test   the whole test suite, on a real Redis, without a network
 # make test-servers   the parts that touch Redis most, on Redis 6.2, 7, Valkey and a cluster
 # make chaos  break everything at random for minutes, and count what was lost
+# make fuzz   garbage on every route: 50,000 requests
 # make bench  what a turn costs in Redis commands
 # make check  style and types
 # make docs   write the settings into .env.example and README.md
@@ -11,7 +12,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-servers chaos bench check lock docs clean
+.PHONY: run test test-servers fuzz chaos bench check lock docs clean
 
 run: $(VENV)/installed
 	@exec $(BIN)/python -m dev.run
@@ -22,6 +23,9 @@ test: $(VENV)/installed
 
 test-servers: $(VENV)/installed
 	$(BIN)/python -m dev.servers
+
+fuzz: $(VENV)/installed
+	FUZZ_REQUESTS=50000 $(BIN)/python -m pytest -n 4 tests/test_fuzz.py
 
 chaos: $(VENV)/installed
 	$(BIN)/python -m bench.chaos
