@@ -50,8 +50,9 @@ def find_caller(key: str) -> Caller | None:
 
 
 def owner_of(subject: str) -> str:
-    """The owner that a sign-in service's `sub` stands for."""
-    return quote(subject, safe=_SAFE_IN_OWNER)
+    """The owner that a sign-in service's `sub` stands for; never the one of people without a key."""
+    owner = quote(subject, safe=_SAFE_IN_OWNER)
+    return f"%{owner}" if owner == ANONYMOUS else owner
 
 
 def is_user_id(text: str) -> bool:
