@@ -32,6 +32,7 @@ chaos: $(VENV)/installed
 
 bench: $(VENV)/installed
 	$(BIN)/python -m bench.commands
+	$(BIN)/python -m bench.refusals
 
 check: $(VENV)/installed
 	$(BIN)/ruff format --check .

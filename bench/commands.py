@@ -16,7 +16,7 @@ from typing import Any
 
 from dev.model import Answer, ModelServer
 from dev.redis_server import RedisServer
-from tests.harness import Client, Function
+from tests.harness import ADMIN_KEY, Client, Function, new_user
 
 _FREE = {"AUTH", "INFO", "PING", "QUIT", "COMMAND", "HELLO", "SELECT", "MONITOR", "CLIENT"}
 _SETTLE_SECONDS = 0.3
@@ -37,17 +37,20 @@ class Cost:
 
 
 @contextmanager
-def running() -> Iterator[tuple[Client, ModelServer, RedisServer]]:
+def running(**settings: str) -> Iterator[tuple[Function, ModelServer, RedisServer]]:
     """A function with its Redis and its model, all real."""
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
-        yield from _running(Path(name))
+        yield from _running(Path(name), settings)
 
 
-def _running(folder: Path) -> Iterator[tuple[Client, ModelServer, RedisServer]]:
+def _running(
+    folder: Path, settings: dict[str, str]
+) -> Iterator[tuple[Function, ModelServer, RedisServer]]:
     redis, model = RedisServer(folder / "redis").start(), ModelServer().start()
-    function = Function({"OPENAI_BASE_URL": model.url, "REDIS_URL": redis.url}, folder / "log")
+    places = {"OPENAI_BASE_URL": model.url, "REDIS_URL": redis.url}
+    function = Function(places | settings, folder / "log")
     try:
-        yield function.start().client, model, redis
+        yield function.start(), model, redis
     finally:
         function.kill()
         model.stop()
@@ -99,21 +102,40 @@ def _name(command: dict[str, Any]) -> str:
 
 UNSTREAMED = Answer(pieces=["token "] * 500)
 STREAMED = Answer(pieces=["token "] * 500, pause=0.0115)  # about six seconds
+_KEYS = {"AUTH": "keys", "ADMIN_KEY": ADMIN_KEY}
+MODES = {
+    "anybody": {},
+    "with keys": _KEYS,
+    "with keys and every limit": _KEYS
+    | {
+        "RATE_LIMIT": "1000/minute,9000/hour",
+        "DAILY_TOKEN_BUDGET": "1000000000",
+        "MAX_CONCURRENT_TURNS": "100",
+        "GLOBAL_DAILY_TOKEN_BUDGET": "1000000000",
+    },
+}
 
 
 def main() -> None:
-    print("| turn | billed commands | goal | round trips before the model / after its last token |")
-    print("|---|---|---|---|")
-    with running() as (client, model, redis):
-        cost = measure(client, model, redis, UNSTREAMED, stream=False)
-        print(f"| unstreamed | {cost.billed} | 12 | {cost.before_first} / {cost.after_last} |")
-        began = time.monotonic()
-        cost = measure(client, model, redis, STREAMED, stream=True)
-        seconds = time.monotonic() - began
-        print(
-            f"| streamed, 500 tokens in {seconds:.1f} s | {cost.billed} | 26 | {cost.before_first} / {cost.after_last} |"
-        )
-        print(f"\n{dict(cost.commands)}")
+    print("| turn | billed commands | round trips before the model / after its last token |")
+    print("|---|---|---|")
+    for who, settings in MODES.items():
+        with running(**settings) as (function, model, redis):
+            client = as_user(function)
+            for kind, answer, stream in (
+                ("unstreamed", UNSTREAMED, False),
+                ("streamed, 500 tokens in 6 s", STREAMED, True),
+            ):
+                cost = measure(client, model, redis, answer, stream=stream)
+                trips = f"{cost.before_first} / {cost.after_last}"
+                print(f"| {kind}, {who} | {cost.billed} | {trips} |")
+
+
+def as_user(function: Function) -> Client:
+    """A client with a user's key, where users are asked for one."""
+    if function.client.get("/me").status == 200:
+        return function.client
+    return new_user(function.client.base)[1]
 
 
 if __name__ == "__main__":

@@ -51,13 +51,13 @@ class Users:
     def rotate(self, owner: str, old_live_ms: int) -> UserKey:
         """Give a user a new key; the others live on for a while. Raises NotFound."""
         key = make_key(owner)
-        if not self._write(owner, {}, key, str(old_live_ms), must_exist=True):
+        if not self._write(owner, {}, key, str(old_live_ms), exists="1"):
             raise _no_such_user()
         return key
 
     def change(self, owner: str, limits: dict[str, str]) -> None:
         """Set limits of a user's own; an empty one is taken away. Raises NotFound."""
-        if not self._write(owner, limits, must_exist=True):
+        if not self._write(owner, limits, exists="1"):
             raise _no_such_user()
 
     def delete(self, owner: str) -> None:
@@ -70,7 +70,8 @@ class Users:
         """Make the record of an owner who signs in for the first time, or again after being erased."""
         self._list(owner)
         rate, spent = self._store.run("describe", [gone_key(owner)], "rate", "spent")[0]
-        self._write(owner, {"rate": _text(rate), "spent": _text(spent)})
+        # Several turns may be the first; one that has been counted by now is not to be forgotten.
+        self._write(owner, {"rate": _text(rate), "spent": _text(spent)}, exists="0")
 
     def list_users(self) -> Iterator[User]:
         """Those who have a record with a key or limits in it, newest first."""
@@ -119,11 +120,10 @@ class Users:
         key: UserKey | None = None,
         old_live_ms: str = "",
         *,
-        must_exist: bool = False,
+        exists: str = "",
     ) -> bool:
         pairs = [part for pair in fields.items() for part in pair]
         new = (key.hash, key.ending) if key else ("", "")
-        exists = "1" if must_exist else ""
         place = [record_key(owner)]
         return bool(self._store.run("user", place, *new, old_live_ms, exists, *pairs))
 

@@ -13,7 +13,8 @@ from tests.harness import free_port
 
 
 def test_commands_and_round_trips_of_a_turn() -> None:
-    with running() as (client, model, redis):
+    with running() as (function, model, redis):
+        client = function.client
         unstreamed = measure(client, model, redis, UNSTREAMED, stream=False)
         assert unstreamed.billed <= 12, unstreamed.commands
         assert (unstreamed.before_first, unstreamed.after_last, unstreamed.trips) == (1, 1, 2)

@@ -66,6 +66,21 @@ def test_of_eight_clients_on_two_instances_exactly_a_hundred_turns_pass(
     assert usage_of(user)["requests"] == 100
 
 
+def test_an_owner_who_comes_with_eight_turns_at_once_is_counted_right(
+    start_function: Any, model: ModelServer, tmp_path: Path
+) -> None:
+    redis = RedisServer(tmp_path / "redis").start()
+    try:
+        settings = {"RATE_LIMIT": "20/hour", "REDIS_URL": redis.url, "REDIS_CLUSTER": "no"}
+        clients = [start_function(**settings).client for _ in range(2)] * 4
+        with ThreadPoolExecutor(8) as pool:
+            ask = lambda n: clients[n % 8].say(uuid.uuid4().hex, "x").status  # noqa: E731
+            statuses = list(pool.map(ask, range(48)))
+        assert (statuses.count(200), statuses.count(429)) == (20, 28)
+    finally:
+        redis.stop()
+
+
 def test_the_headers_tell_how_far_it_is_to_the_tightest_rate(start: Any, chat_id: str) -> None:
     _, user = new_user(start(RATE_LIMIT="3/minute, 100/hour"))
     for left in (2, 1, 0):

@@ -1,9 +1,10 @@
 -- Give a user a key.    KEYS  the owner's record
 -- ARGV  hash of the new key ("" = none), its last characters, ms that keys it had before live on ("" =
---       as they are), "1" when the user must exist, then pairs of fields to set ("" = remove)
--- Returns 1, or 0 when there is no such user.
+--       as they are), "1" when the user must exist, "0" when only a new one is to be written, then
+--       pairs of fields to set ("" = remove)
+-- Returns 1, or 0 when it is not so.
 --#include clock
-if ARGV[4] == '1' and redis.call('HEXISTS', KEYS[1], 'created_at') == 0 then return 0 end
+if ARGV[4] ~= '' and redis.call('HEXISTS', KEYS[1], 'created_at') ~= tonumber(ARGV[4]) then return 0 end
 local now = clock()
 if ARGV[3] ~= '' then
   local record = redis.call('HGETALL', KEYS[1])
