@@ -11,12 +11,12 @@ from bench.subjects import Subject
 
 @dataclass(frozen=True)
 class Reading:
-    """One run of one subject; `beside` is the share of the other core that was used meanwhile."""
+    """One run of one subject; `other_core` is how much of the core of all else was used."""
 
     heard: Heard
     cpu_seconds: float
     resident_mib: float
-    beside: float
+    other_core: float
 
     @property
     def cpu_ms_per_turn(self) -> float:
@@ -61,7 +61,7 @@ class Results:
             if (failed := sum(reading.heard.failed for reading in readings))
         ]
 
-    def most_beside(self, subject: Subject) -> float:
+    def most_of_other_core(self, subject: Subject) -> float:
         """How busy the other core was at most."""
         mine = [rows for (_, name), rows in self._readings.items() if name == subject.name]
-        return max((reading.beside for rows in mine for reading in rows), default=0.0)
+        return max((reading.other_core for rows in mine for reading in rows), default=0.0)

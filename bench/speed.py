@@ -9,6 +9,7 @@ import argparse
 import datetime
 import os
 import platform
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -35,6 +36,7 @@ def main() -> int:
         print(NO_COMPILER)
         return 0
     subjects, load = _choose(options), os.getloadavg()[0]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # and nothing is left behind
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         bench = Bench(Path(folder), share_cores(), QUICK if options.quick else Plan())
         try:

@@ -130,14 +130,14 @@ def _growth(
 
 def _caption(results: Results, subjects: Sequence[Subject], where: str) -> str:
     spread = results.spread("turns", OURS, "heard.turns_per_second")
-    beside = max(results.most_beside(s) for s in subjects if s is not MODEL)
+    busy = max([results.most_of_other_core(s) for s in subjects if s is not MODEL], default=0.0)
     lines = [
         f"(`make bench`, {where}. Medians of rounds in which everybody takes turns;",
         f"of {OURS.name}'s turns a second, they lie {spread:.0%} apart. a / b: median and 99th",
         "percentile; [what nothing delays would take]. All streams of a row begin in the same moment;",
         f"a chunk's CPU holds its share of the turn's. {CROWD:,} streams: one run, THREADS={CROWD + 100}.",
         "What talks to the subjects can do as much as the model's own column says; it, the model and",
-        f"Redis used at most {beside:.0%} of the other core.)",
+        f"Redis used at most {busy:.0%} of the other core.)",
     ]
     return "\n".join([*lines, *(f"{failure}." for failure in results.failures())]) + "\n"
 
