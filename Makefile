@@ -3,7 +3,8 @@
 # make test-servers   the parts that touch Redis most, on Redis 6.2, 7, Valkey and a cluster
 # make chaos  break everything at random for minutes, and count what was lost
 # make fuzz   garbage on every route: 50,000 requests
-# make bench  what a turn costs in Redis commands
+# make bench  how fast it is, beside other ways to do the same; what a turn costs in Redis commands
+# make bench-peers   install LiteLLM and Portkey into .peers/, for `make bench` to measure as well
 # make check  style and types
 # make docs   write the settings into .env.example and README.md
 # make lock   compile requirements*.in into requirements*.txt
@@ -12,7 +13,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-servers fuzz chaos bench check lock docs clean
+.PHONY: run test test-servers fuzz chaos bench bench-peers check lock docs clean
 
 run: $(VENV)/installed
 	@exec $(BIN)/python -m dev.run
@@ -33,6 +34,12 @@ chaos: $(VENV)/installed
 bench: $(VENV)/installed
 	$(BIN)/python -m bench.commands
 	$(BIN)/python -m bench.refusals
+	$(BIN)/python -m bench.speed
+
+bench-peers: $(VENV)/installed
+	$(PYTHON) -m venv .peers/litellm
+	.peers/litellm/bin/pip install -q --disable-pip-version-check 'litellm[proxy]==1.109.1'
+	npm install --silent --prefix .peers @portkey-ai/gateway
 
 check: $(VENV)/installed
 	$(BIN)/ruff format --check .
@@ -53,4 +60,4 @@ $(VENV)/installed: requirements-dev.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .data
+	rm -rf $(VENV) .data .peers
