@@ -39,7 +39,7 @@ bench: $(VENV)/installed
 bench-peers: $(VENV)/installed
 	$(PYTHON) -m venv .peers/litellm
 	.peers/litellm/bin/pip install -q --disable-pip-version-check 'litellm[proxy]==1.109.1'
-	npm install --silent --prefix .peers @portkey-ai/gateway
+	npm install --silent --prefix .peers @portkey-ai/gateway@1.15.2
 
 check: $(VENV)/installed
 	$(BIN)/ruff format --check .

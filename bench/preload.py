@@ -6,6 +6,7 @@ from collections.abc import Callable
 import msgspec
 from redis import Redis
 
+from chat.credentials import ANONYMOUS
 from chat.keyspace import ChatRef
 from chat.messages import (
     Ask,
@@ -15,7 +16,6 @@ from chat.messages import (
     write_assistant_message,
     write_user_message,
 )
-from chat.web.talk import OWNER
 
 _TEXT = "A message of one hundred bytes, as people write them when they ask about something or answer it..."
 _BATCH = 1000
@@ -26,7 +26,7 @@ Preload = Callable[["Redis", str, int], None]
 
 def preload_ours(redis: "Redis", chat_id: str, messages: int) -> None:
     """As `commit` would have left it, turn by turn."""
-    chat, parent = ChatRef(OWNER, chat_id), None
+    chat, parent = ChatRef(ANONYMOUS, chat_id), None
     stored: list[bytes] = []
     for index in range(0, messages, 2):
         stored += _turn(chat, index, parent)
