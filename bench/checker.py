@@ -5,7 +5,12 @@ from collections import Counter
 from typing import Any
 
 from bench.world import CHATS, LOG_SECONDS, World, digest
+from chat.credentials import ANONYMOUS
+from chat.keyspace import record_key, usage_key
+from chat.usage import read_line
 from tests.harness import Client
+
+_KINDS = ("chats", "chat", "history", "user", "usage", "")  # the last one is the list of owners
 
 
 def check(world: World) -> None:
@@ -27,6 +32,7 @@ def check(world: World) -> None:
         _check_prompt(world, everything, place, first, count, expected)
     _check_keys(world)
     world.counts["messages in the histories"] = len(everything)
+    _check_usage(world)
 
 
 def _whole_history(client: Client, path: str) -> list[dict[str, Any]]:
@@ -102,8 +108,11 @@ def _check_keys(world: World) -> None:
     client = world.redis.client()
     deadline = time.monotonic() + LOG_SECONDS + 5
     while True:
-        kinds = [key.decode().split(":")[2] for key in client.scan_iter(count=1000)]
-        left = [kind for kind in kinds if kind not in ("chats", "chat", "history")]
+        kinds = [
+            (key.decode().split(":", 2)[2:] or [""])[0].partition(":")[0]
+            for key in client.scan_iter(count=1000)
+        ]
+        left = [kind for kind in kinds if kind not in _KINDS]
         if not left or time.monotonic() > deadline:
             break
         time.sleep(0.5)
@@ -111,6 +120,17 @@ def _check_keys(world: World) -> None:
     world.counts["keys left over besides chats"] = len(left)
     for key in client.scan_iter("*:chat:*", count=1000):
         _expect(world, not client.hget(key, "turn"), f"{key!r} still has a running turn")
+    running = client.hget(record_key(ANONYMOUS), "running")
+    _expect(world, not running, f"turns count as running that are none: {running!r}")
+
+
+def _check_usage(world: World) -> None:
+    """Every turn that is stored is accounted for, and some that are not."""
+    lines = world.redis.client().lrange(usage_key(ANONYMOUS), 0, -1)
+    accounted = sum(read_line(line.decode()).requests for line in lines)
+    stored = world.counts["messages in the histories"] // 2
+    world.counts["turns accounted for"] = accounted
+    _expect(world, accounted >= stored, f"{stored} turns are stored, {accounted} accounted for")
 
 
 def _expect(world: World, true: bool, otherwise: str) -> None:

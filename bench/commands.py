@@ -24,12 +24,13 @@ _SETTLE_SECONDS = 0.3
 
 @dataclass
 class Cost:
-    """One turn's commands, and its round trips: before the model is asked, after its last token, all."""
+    """One turn's commands, its round trips (before the model is asked, after its last token, all), its length."""
 
     commands: Counter[str]
     before_first: int
     after_last: int
     trips: int
+    seconds: float
 
     @property
     def billed(self) -> int:
@@ -75,7 +76,7 @@ def measure(
     asked = model.requests[-1]
     before = [c for c in trips if c["time"] < asked.asked_at]
     after = [c for c in trips if c["time"] > (asked.last_piece_at or asked.asked_at)]
-    return Cost(Counter(map(_name, mine)), len(before), len(after), len(trips))
+    return Cost(Counter(map(_name, mine)), len(before), len(after), len(trips), ended - began)
 
 
 @contextmanager

@@ -55,6 +55,10 @@ class World:
             "OPENAI_BASE_URL": self.model.start().url,
             "REDIS_URL": self.redis.url,
             "LEASE_SECONDS": str(LEASE_SECONDS),
+            # High enough to refuse nobody, so that all that is counted for limits is counted.
+            "RATE_LIMIT": "1000000/day",
+            "DAILY_TOKEN_BUDGET": "1000000000",
+            "MAX_CONCURRENT_TURNS": "1000",
             "LOG_SECONDS": str(LOG_SECONDS),
             "KEEPALIVE_SECONDS": "1",
             "UPSTREAM_TIMEOUT_SECONDS": "2",

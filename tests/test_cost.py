@@ -1,6 +1,7 @@
 """What a turn costs in Redis, and that a slow Redis costs no token its time."""
 
 import itertools
+import math
 import socket
 import threading
 import time
@@ -19,7 +20,9 @@ def test_commands_and_round_trips_of_a_turn() -> None:
         assert unstreamed.billed <= 12, unstreamed.commands
         assert (unstreamed.before_first, unstreamed.after_last, unstreamed.trips) == (1, 1, 2)
         streamed = measure(client, model, redis, STREAMED, stream=True)
-        assert streamed.billed <= 26, streamed.commands
+        # The log is written once a second: on a busy machine the turn takes longer than its seven.
+        late = max(0, math.ceil(streamed.seconds - 7))
+        assert streamed.billed <= 26 + late, streamed.commands
         assert (streamed.before_first, streamed.after_last, streamed.trips) == (1, 1, 2)
 
 
