@@ -60,7 +60,8 @@ class History:
         # Without users and limits there is nothing to read in an owner's record.
         self._reads_record = settings.auth_ways != {"open"} or any(self._limits)
         self._everybody = [EVERYBODY_KEY] if of_all else []
-        self._redis_ahead_ms: int | None = None
+        self._redis_ahead_ms: float | None = None
+        self._learned_at_ms = 0
 
     def begin(self, chat: ChatRef, caller: Caller, nonce: str, ask: Ask | None = None) -> Outcome:
         """Check the caller, take the chat's lease and read what the prompt is made of: one round trip.
@@ -77,7 +78,7 @@ class History:
         reply = self._store.run(
             "begin",
             keys + self._everybody,
-            *(nonce, self.lease_ms, self._deadline(), asked, _flag(bool(ask and ask.stream))),
+            *(nonce, self.lease_ms, self._deadline, asked, _flag(bool(ask and ask.stream))),
             *(*key_args, revision, self._ttl_ms, _flag(bool(ask and ask.must_exist)), chat.id),
             *(caller.key_hash, _flag(self._reads_record), *self._limits),
         )
@@ -115,7 +116,7 @@ class History:
             "commit",
             [*keys, chat.usage_key, chat.record_key, *self._everybody],
             *(ref.nonce, ref.index + 1, ref.message_id, chat.id),
-            *(began_ms, now_ms, self._deadline()),
+            *(began_ms, now_ms, self._deadline),
             *(self._vault.seal_message(chat, message) for message in (user, answer)),
             *(tokens.prompt_tokens, tokens.completion_tokens),
             *(self._ttl_ms, self._log_ms if ask.stream else 0, log.ending, log.length),
@@ -268,7 +269,16 @@ class History:
             self._store.run("usage", [chat.usage_key], oldest_day(now_ms))
 
     def _learn_time(self, redis_now_ms: int) -> None:
-        self._redis_ahead_ms = redis_now_ms - _monotonic_ms()
+        """A reply is read after it was written, on a busy machine seconds after: the best one counts.
+
+        It fades by a thousandth, so that clocks that drift apart are followed.
+        """
+        now_ms = _monotonic_ms()
+        ahead_ms: float = redis_now_ms - now_ms
+        if self._redis_ahead_ms is not None:
+            faded_ms = (now_ms - self._learned_at_ms) / 1000
+            ahead_ms = max(ahead_ms, self._redis_ahead_ms - faded_ms)
+        self._redis_ahead_ms, self._learned_at_ms = ahead_ms, now_ms
 
     def _deadline(self) -> int | str:
         """Until when Redis may still run a command, in its own time; unknown before first contact."""
@@ -278,7 +288,7 @@ class History:
         """The time in Redis, as far as we know it."""
         if self._redis_ahead_ms is None:
             return int(time.time() * 1000)
-        return _monotonic_ms() + self._redis_ahead_ms
+        return _monotonic_ms() + int(self._redis_ahead_ms)
 
 
 def _read_running(owner: str, entry: str) -> tuple[ChatRef, str, int]:

@@ -22,7 +22,9 @@ _LUA = Path(__file__).parent / "lua"
 _INCLUDE = re.compile(r"^--#include (.*)$", re.MULTILINE)
 log = logging.getLogger("chatkeep")
 
-Command = tuple[str | bytes | int, ...]
+Value = str | bytes | int
+Argument = Value | Callable[[], Value]
+Command = tuple[Value, ...]
 
 
 class Store:
@@ -48,17 +50,22 @@ class Store:
             for name, source in self._sources.items()
         }
 
-    def run(self, script: str, keys: Sequence[str], *args: str | bytes | int) -> Any:
-        """One round trip; raises StoreUnavailable when Redis does not answer, or answers no."""
+    def run(self, script: str, keys: Sequence[str], *args: Argument) -> Any:
+        """One round trip; raises StoreUnavailable when Redis does not answer, or answers no.
+
+        An argument that is a function is asked for its value at the last moment: a deadline, say.
+        """
         try:
+            client = self._client
+            ready = [arg() if callable(arg) else arg for arg in args]
             try:
-                return self._client.execute_command(*self.command(script, keys, *args))
+                return client.execute_command(*self.command(script, keys, *ready))
             except NoScriptError:
-                return self._client.eval(self._sources[script], len(keys), *keys, *args)
+                return client.eval(self._sources[script], len(keys), *keys, *ready)
         except RedisError as error:
             raise _unavailable(script, error) from error
 
-    def command(self, script: str, keys: Sequence[str], *args: str | bytes | int) -> Command:
+    def command(self, script: str, keys: Sequence[str], *args: Value) -> Command:
         """A script as a command for `send`."""
         return ("EVALSHA", self._hashes[script], len(keys), *keys, *args)
 
