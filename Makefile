@@ -38,7 +38,7 @@ bench: $(VENV)/installed
 
 bench-peers: $(VENV)/installed
 	$(PYTHON) -m venv .peers/litellm
-	.peers/litellm/bin/pip install -q --disable-pip-version-check 'litellm[proxy]==1.109.1'
+	.peers/litellm/bin/pip install -q --disable-pip-version-check 'litellm[proxy]==1.106.2'
 	npm install --silent --prefix .peers @portkey-ai/gateway@1.15.2
 
 check: $(VENV)/installed
