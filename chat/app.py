@@ -13,6 +13,7 @@ from redis.retry import Retry
 from chat.chats import Chats
 from chat.history import History
 from chat.owners import Owners
+from chat.relay import Relay
 from chat.settings import Settings, read_encryption_keys
 from chat.shutdown import Shutdown
 from chat.store import Store
@@ -52,7 +53,8 @@ def build(settings: Settings) -> Callable[[Request], Response]:
     logs, writer = Logs(store, blocking, vault), LogWriter(store, vault)
     turns = Turns(history, chats, logs, writer, upstream, users, settings, shutdown)
     owners = Owners(users, chats, history, turns, settings)
-    talk = Talk(turns, Titles(chats, settings), settings.keepalive_seconds)
+    relay = Relay(settings.keepalive_seconds, settings.threads) if settings.relay else None
+    talk = Talk(turns, Titles(chats, settings), settings.keepalive_seconds, relay)
     routes = [
         *NativeRoutes(turns, history, chats, talk).routes(),
         *OtherRoutes(turns, history, chats, talk).routes(),

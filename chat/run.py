@@ -1,9 +1,12 @@
-"""Drive one turn from the model to its client and into Redis, by the thread that serves the request.
+"""Drive one turn from the model to its client and into Redis.
 
 Each `step` waits a moment for the model, passes on what came, and never waits for Redis: text for
 the turn's log, and the signs that it is alive, go through an outbox. When the turn has ended, one
 commit stores it; while Redis is away, that is tried again for a while. When the client leaves,
 `close` goes on without one until the turn is stored.
+
+The driver is the thread that serves the request, which calls `step` until there is no more; or,
+where it can have the client's socket, the relay, which calls `hear` when `fileno` shows something.
 """
 
 import logging
@@ -130,6 +133,15 @@ class Run:
         if self.ended and self._turn.error and not self.ended.message:
             raise self._turn.error
         return events
+
+    def fileno(self) -> int | None:
+        """The socket that shows when there is something to `hear`; None when a `step` is due."""
+        return None if self._turn.ending or self._turn.goes_on else self._call.fileno()
+
+    def hear(self) -> list[Event]:
+        """What the model has said by now, without waiting for anything."""
+        self._box.driven_at = time.monotonic()
+        return [] if self.fileno() is None else self._relay_safely(0.0)
 
     def step(self, longest: float = _STEP_SECONDS) -> list[Event]:
         """Wait a while for the model, and return what it said; the last event ends the turn."""

@@ -19,7 +19,10 @@ from chat.limits import Limits, read_prices, read_rates
 VERSION = "0.1.0"
 _REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 _ENCRYPTION_KEY = re.compile(r"[0-9a-fA-F]{64}")
-_WORDS_FOR = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+_WORDS_FOR = {
+    **dict.fromkeys(("true", "1", "yes", "on"), True),
+    **dict.fromkeys(("false", "0", "no", "off"), False),
+}
 
 
 class BadSettings(Exception):
@@ -151,7 +154,12 @@ class Settings:
         "", "Origins of web apps, comma separated, or *; empty: no CORS headers."
     )
     threads: int = _setting(
-        256, "Requests, open streams included, that one instance serves at once.", least=1
+        256,
+        "Requests that one instance serves at once; a stream counts until its model answers.",
+        least=1,
+    )
+    relay: bool = _setting(
+        True, "One thread carries all streams; off: each has one of THREADS to its end."
     )
 
     @property

@@ -28,7 +28,7 @@ _LONGEST_WAIT_SECONDS = 120
 _CONNECT_SECONDS = 5.0
 _SEND_SECONDS = 30.0
 _DRAIN_SECONDS = 0.1
-_READ_BYTES = 65536
+_READ_BYTES = 65536  # more than a TLS record has: none is left half read, unseen by who waits
 log = logging.getLogger("chatkeep")
 
 
@@ -111,6 +111,12 @@ class Call:
         self._heard_at = time.monotonic()
         return self._decode(piece)
 
+    def fileno(self) -> int | None:
+        """The socket that shows when there is something to `read`; None while that is not all."""
+        if self._connection is None or self._response.complete:
+            return None
+        return int(self._connection.sock.fileno())
+
     def close(self) -> None:
         """Give the connection back if it can be used again, else close it."""
         connection, self._connection = self._connection, None
@@ -160,7 +166,7 @@ class Call:
         sock = self._connection.sock
         # Before waiting, try: TLS may hold decrypted bytes that the socket does not show.
         piece = _receive_now(sock)
-        if piece is None and wait_for_read(sock, timeout):
+        if piece is None and timeout and wait_for_read(sock, timeout):
             piece = _receive_now(sock)
         return piece
 

@@ -18,6 +18,7 @@ ROWS = [  # bottom row first
         "http1",
         "completions",
         "shutdown",
+        "relay",
     },
     {"turn", "context", "branches", "outcomes", "usage", "dialects"},
     {"store", "vault"},
@@ -41,11 +42,11 @@ OWNERS = {
     "openai": {"titles"},
     "flask": {"web", "app"},
     "werkzeug": {"web"},
-    "os": {"settings", "shutdown"},
+    "os": {"settings", "shutdown", "web"},
     "signal": {"shutdown"},
-    "socket": {"upstream", "web"},
-    "time": {"upstream", "history", "users", "streams", "shutdown", "idtokens"} | DRIVERS,
-    "threading": {"titles", "upstream", "store", "streams", "shutdown", "idtokens"},
+    "socket": {"upstream", "relay", "web"},
+    "time": {"upstream", "history", "users", "streams", "shutdown", "relay", "idtokens"} | DRIVERS,
+    "threading": {"titles", "upstream", "store", "streams", "shutdown", "relay", "idtokens"},
 }
 PURE = ROWS[1] | set(
     "messages events errors credentials keyspace limits sse http1 completions".split()

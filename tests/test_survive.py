@@ -570,7 +570,7 @@ def test_whoever_comes_next_settles_a_dead_turn(
 
 
 def test_a_client_that_does_not_read_does_not_lock_the_chat(
-    one: Function, b: Client, model: ModelServer, chat_id: str
+    one: Function, b: Client, model: ModelServer, chat_id: str, pytestconfig: pytest.Config
 ) -> None:
     model.enqueue(Answer(pieces=["x" * 50_000] * 300))
     body = b'{"content": "x", "stream": true}'
@@ -582,7 +582,10 @@ def test_a_client_that_does_not_read_does_not_lock_the_chat(
         assert wait_until(lambda: len(model.requests) == 1)
         assert b.say(chat_id, "y").status == 200
     history = b.get(f"/{chat_id}/chat").json
-    assert [m["status"] for m in history[1::2]] == ["incomplete", "completed"]
+    # To the relay this client is gone, a thread is stuck in it until the chat is somebody else's.
+    carried = pytestconfig.getoption("relay") == "on"
+    kept = "completed" if carried else "incomplete"
+    assert [m["status"] for m in history[1::2]] == [kept, "completed"]
 
 
 def test_many_settle_a_dead_turn_once(

@@ -1,7 +1,6 @@
 """One turn over HTTP, in any dialect: what is asked, how it is answered, streamed or not."""
 
 import time
-from collections.abc import Callable, Iterator
 
 from flask import Request, Response
 from msgspec.structs import replace
@@ -14,10 +13,12 @@ from chat.history import History
 from chat.keyspace import ChatRef
 from chat.messages import Ask, find_ref, read_answer
 from chat.reader import Reader
+from chat.relay import Relay
 from chat.run import Run
 from chat.titles import Titles
 from chat.turns import Turns
 from chat.web.access_log import entry_of
+from chat.web.carried import CarriedResponse, EventStream
 from chat.web.headers import pause_for, read_if_match, read_repeat
 from chat.web.routes import json_response
 
@@ -27,8 +28,11 @@ _STREAM_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering
 class Talk:
     """Runs a turn for a request, and answers it."""
 
-    def __init__(self, turns: Turns, titles: Titles, keepalive_seconds: float) -> None:
+    def __init__(
+        self, turns: Turns, titles: Titles, keepalive_seconds: float, relay: Relay | None
+    ) -> None:
         self._turns = turns
+        self._relay = relay
         self._titles = titles
         self._keepalive_seconds = keepalive_seconds
 
@@ -67,6 +71,8 @@ class Talk:
         """Answer with a turn's events, as they come."""
         stream = EventStream(turn, first or [], dialect.write_event)
         headers = _STREAM_HEADERS | {"Content-Type": dialect.stream_type}
+        if self._relay and isinstance(turn, Run):
+            return CarriedResponse(self._relay, turn, stream, dialect.answer_status, headers)
         return Response(stream, dialect.answer_status, headers)
 
     def _run(
@@ -106,37 +112,6 @@ class Routes:
         self._history = history
         self._chats = chats
         self._talk = talk
-
-
-class EventStream:
-    """A turn's events as bytes for the web server, which calls `close` whatever happens.
-
-    A class and not a generator: closing a generator that was never started runs none of it,
-    and then the turn of a client that left at once would never come to its end.
-    """
-
-    def __init__(
-        self, turn: Run | Reader, first: list[Event], write: Callable[[Event], bytes]
-    ) -> None:
-        self._turn = turn
-        self._write = write
-        self._waiting: list[Event] = [turn.started, *first]
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        while True:
-            events, self._waiting = self._waiting, []
-            # An empty piece would end the answer: to HTTP it is the last chunk.
-            if piece := b"".join(map(self._write, events)):
-                return piece
-            if self._turn.ended:
-                raise StopIteration
-            self._waiting = self._turn.step()
-
-    def close(self) -> None:
-        self._turn.close()
 
 
 def answer(dialect: Dialect, message: bytes) -> Response:
