@@ -53,7 +53,9 @@ def build(settings: Settings) -> Callable[[Request], Response]:
     logs, writer = Logs(store, blocking, vault), LogWriter(store, vault)
     turns = Turns(history, chats, logs, writer, upstream, users, settings, shutdown)
     owners = Owners(users, chats, history, turns, settings)
-    relay = Relay(settings.keepalive_seconds, settings.threads) if settings.relay else None
+    # The relay keeps one of the server's threads; there must be others.
+    carries = settings.relay and settings.threads > 1
+    relay = Relay(settings.keepalive_seconds, settings.threads) if carries else None
     talk = Talk(turns, Titles(chats, settings), settings.keepalive_seconds, relay)
     routes = [
         *NativeRoutes(turns, history, chats, talk).routes(),
