@@ -15,6 +15,7 @@ import itertools
 import logging
 import selectors
 import socket
+import sys
 import threading
 import time
 from collections import deque
@@ -27,6 +28,8 @@ _LONGEST_SILENCE_SECONDS = 0.5
 _MOST_WAITING_BYTES = 256 * 1024
 _LAST_WORDS_SECONDS = 10.0
 _READ_BYTES = 65536
+# After each system call the loop waits for the interpreter, at most so long for each busy thread.
+_SWITCH_SECONDS = 0.0005
 log = logging.getLogger("chatkeep")
 
 
@@ -47,7 +50,7 @@ class Source(Protocol):
         """Do the next thing that takes time."""
 
     def close(self) -> None:
-        """The client has everything, or is gone; may take time."""
+        """See it to its end without a client, if it has not ended; takes time, like `work`."""
 
 
 class Relay:
@@ -96,6 +99,7 @@ class Relay:
             pass  # it has rung often enough
 
     def _run(self) -> None:
+        sys.setswitchinterval(_SWITCH_SECONDS)
         self._bell.setblocking(False)
         self._ear.setblocking(False)
         self._selector.register(self._ear, selectors.EVENT_READ, self._answer_calls)
@@ -149,6 +153,8 @@ class Relay:
         """Runs in one of the workers."""
         try:
             piece = stream.source.work()
+            if stream.source.ended:
+                stream.source.close()
         except Exception:
             log.exception("a stream failed")
             self._call(partial(self._give_up, stream))
@@ -233,21 +239,23 @@ class Relay:
         """Something of ours is broken: the client may come again, the turn is seen to its end."""
         stream.over_at = time.monotonic()
         self._watch(stream, None)
-        self._leave(stream)
+        self._hang_up(stream)
+        self._workers.submit(self._close, stream)
+
+    def _close(self, stream: "_Stream") -> None:
+        """Runs in one of the workers."""
+        try:
+            stream.source.close()
+        except Exception:
+            log.exception("a stream could not be closed")
+        self._call(partial(self._leave, stream))
 
     def _leave(self, stream: "_Stream") -> None:
         self._hang_up(stream)
-        self._workers.submit(self._close, stream.source)
-
-    def _close(self, source: Source) -> None:
-        """Runs in one of the workers."""
-        try:
-            source.close()
-        except Exception:
-            log.exception("a stream could not be closed")
         with self._changed:
             self._carried -= 1
-            self._changed.notify_all()
+            if not self._carried:
+                self._changed.notify_all()
 
 
 class _Stream:

@@ -186,9 +186,9 @@ class Run:
             return self._turn.tick(now)
         events = self._turn.receive(piece, now) if piece else self._turn.upstream_ended()
         if self._place.ask.stream:
-            for event in events:
-                if isinstance(event, Delta):
-                    self._writer.add(self._box, event.text)
+            text = "".join([event.text for event in events if isinstance(event, Delta)])
+            if text:
+                self._writer.add(self._box, text)
         return events
 
     def _is_stopped(self, now: float) -> bool:

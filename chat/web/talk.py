@@ -71,7 +71,7 @@ class Talk:
         """Answer with a turn's events, as they come."""
         stream = EventStream(turn, first or [], dialect.write_event)
         headers = _STREAM_HEADERS | {"Content-Type": dialect.stream_type}
-        if self._relay and isinstance(turn, Run):
+        if self._relay and isinstance(turn, Run) and not turn.ended:
             return CarriedResponse(self._relay, turn, stream, dialect.answer_status, headers)
         return Response(stream, dialect.answer_status, headers)
 
