@@ -121,18 +121,26 @@ class Run:
             raise self._turn.error
         return bytes(self.ended.message or b"")
 
-    def wait_for_answer(self, seconds: float) -> list[Event]:
-        """Until the model begins to answer, but not longer than that: the events so far.
+    @property
+    def can_answer(self) -> bool:
+        """Whether there is something to answer with: the beginning of a stream, else all of it."""
+        return self.ended is not None or (self._place.ask.stream and self._call.answering)
 
-        An error in this time is raised, so that it can still have a status of its own.
-        """
+    def wait_for_answer(self, seconds: float) -> list[Event]:
+        """Until there is something to answer with, but not longer than that: the events so far."""
         events: list[Event] = []
         give_up = time.monotonic() + seconds
-        while not (self._call.answering or self.ended) and time.monotonic() < give_up:
-            events += self.step(give_up - time.monotonic())
+        while not self.can_answer:
+            left = give_up - time.monotonic()
+            events += self.step(max(0.0, left))
+            if left <= 0:
+                break
+        return events
+
+    def check(self) -> None:
+        """Raise why it failed before it said anything: the error can still have a status of its own."""
         if self.ended and self._turn.error and not self.ended.message:
             raise self._turn.error
-        return events
 
     def fileno(self) -> int | None:
         """The socket that shows when there is something to `hear`; None when a `step` is due."""

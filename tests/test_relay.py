@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -162,3 +163,36 @@ def test_a_model_api_over_tls_is_carried_too(
     ).client
     last = client.say(chat_id, "x", stream=True).events[-1]
     assert (last.name, last.data["content"]) == ("completed", "tls " * 200_000)
+
+
+def test_who_waits_for_a_silent_model_waits_without_a_thread(
+    small: Function, client: Client, model: ModelServer, chat_id: str
+) -> None:
+    model.enqueue(*(Answer(pieces=["late"], hang=3.0) for _ in range(24)))
+    with ThreadPoolExecutor(24) as pool:
+        waiting = [
+            pool.submit(client.say, f"{chat_id}-{n}", "x", stream=n % 2 == 0) for n in range(24)
+        ]
+        assert wait_until(lambda: len(model.requests) >= 12, 5)
+        began = time.monotonic()
+        assert client.get("/health").status == 200
+        assert time.monotonic() - began < 2
+        replies = [done.result() for done in waiting]
+    assert [r.status for r in replies] == [200] * 24
+    assert {r.events[-1].data["content"] for r in replies[::2]} == {"late"}
+    assert {r.json["content"] for r in replies[1::2]} == {"late"}
+    assert {r.headers["ETag"] for r in replies[1::2]} == {'"2"'}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_error_that_comes_late_has_its_status_and_the_headers_of_every_other(
+    client: Client, model: ModelServer, chat_id: str, stream: bool
+) -> None:
+    model.enqueue(Answer(status=400, error="no", hang=1.4))
+    reply = client.post(f"/{chat_id}/chat", {"content": "x", "stream": stream}, X_Request_Id="mine")
+    if stream:  # it had to begin before that, with a keep-alive
+        assert [e.name for e in reply.events if e.name != ":"] == ["started", "failed"]
+    else:
+        assert (reply.status, reply.code) == (502, "upstream_refused")
+        assert reply.headers["X-Content-Type-Options"] == "nosniff"
+    assert reply.headers["X-Request-Id"] == "mine"

@@ -1,4 +1,4 @@
-"""A streamed answer on its way out: by the server, piece by piece, or by the relay, over the socket.
+"""A turn's answer on its way out: by the server, piece by piece, or by the relay, over the socket.
 
 gunicorn has no word for "I will answer this one myself". So its descriptor is made to stand for a
 socket that goes nowhere, and ours for the client's: whatever the server still writes, shuts down
@@ -54,62 +54,92 @@ class EventStream:
         self.turn.close()
 
 
-class CarriedResponse(Response):
-    """A streamed answer that the relay carries, when the client's socket can be had."""
+class Later(Response):
+    """An answer that the relay gives, of a turn that has nothing to answer with yet.
+
+    Until then its headers, and what is to be done when it is closed, gather here. `decide` makes
+    it of the turn's first events when `is_time`, and takes no time.
+    """
 
     def __init__(
-        self, relay: Relay, run: Run, stream: EventStream, status: int, headers: Any
+        self,
+        relay: Relay,
+        run: Run,
+        client: socket.socket,
+        is_time: Callable[[], bool],
+        decide: Callable[[list[Event]], Response],
     ) -> None:
-        super().__init__(stream, status, headers)
-        self._relay, self._run, self._stream = relay, run, stream
+        super().__init__()
+        self.headers.clear()
+        self.run = run
+        self.is_time = is_time
+        self._relay, self._client, self._decide = relay, client, decide
 
     def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
-        client = take_socket(environ)
-        if client is None:
-            return super().__call__(environ, start_response)
         start_response(self.status, [])  # the server insists; what it writes goes nowhere
-        protocol, headers = environ["SERVER_PROTOCOL"], self.get_wsgi_headers(environ)
-        wire = _Wire(self._run, self._stream, self.close)
-        wire.open(protocol, self.status, headers)
-        self._relay.carry(wire, client)
+        self._relay.carry(_Wire(self, environ["SERVER_PROTOCOL"]), self._client)
         return self._relay.stay()
+
+    def decide(self, events: list[Event]) -> Response:
+        response = self._decide(events)
+        missing = [(name, value) for name, value in self.headers if name not in response.headers]
+        response.headers.extend(missing)
+        response.call_on_close(self.close)
+        return response
 
 
 class _Wire:
-    """An answer as it goes over the socket: its head, its pieces, its end."""
+    """An answer as it goes over the socket: a head and a body, or a head, pieces and an end."""
 
-    def __init__(self, run: Run, stream: EventStream, close: Callable[[], None]) -> None:
-        self.fileno = run.fileno
-        self.close = close
-        self._run = run
-        self._stream = stream
-
-    def open(self, protocol: str, status: str, headers: Iterable[tuple[str, str]]) -> None:
-        """Have the head go out first; a client of HTTP/1.0 knows no chunks."""
-        self._chunked = protocol != "HTTP/1.0"
-        lines = [f"{protocol} {status}", "Server: gunicorn", f"Date: {formatdate(usegmt=True)}"]
-        lines += ["Connection: close", *(f"{name}: {value}" for name, value in headers)]
-        if self._chunked:
-            lines.append("Transfer-Encoding: chunked")
-        self._head = "\r\n".join([*lines, "\r\n"]).encode("latin-1")
-
-    @property
-    def ended(self) -> bool:
-        return self._run.ended is not None
+    def __init__(self, later: Later, protocol: str) -> None:
+        self.ended = False
+        self.fileno = later.run.fileno
+        self._run = later.run
+        self._later = later
+        self._protocol = protocol
+        self._first: list[Event] = []
+        self._response: Response | None = None
+        self._stream: EventStream | None = None
 
     def hear(self) -> bytes:
-        return self._frame(self._stream.write(self._run.hear()))
+        return self._write(self._run.hear())
 
     def work(self) -> bytes:
-        return self._frame(self._stream.write(self._run.step()))
+        return self._write(self._run.step())
+
+    def close(self) -> None:
+        self._run.close()
+        (self._response or self._later).close()
+
+    def _write(self, events: list[Event]) -> bytes:
+        if self._stream:
+            return self._frame(self._stream.write(events))
+        self._first += events
+        return self._begin() if self._later.is_time() else b""
+
+    def _begin(self) -> bytes:
+        self._response = response = self._later.decide(self._first)
+        if isinstance(response.response, EventStream):
+            self._stream = response.response
+            return self._write_head(response) + self._frame(self._stream.write())
+        self.ended = True
+        return self._write_head(response) + response.get_data()
+
+    def _write_head(self, response: Response) -> bytes:
+        """A client of HTTP/1.0 knows no chunks: its stream ends with the connection."""
+        self._chunked = self._stream is not None and self._protocol != "HTTP/1.0"
+        lines = [f"{self._protocol} {response.status}", "Server: gunicorn"]
+        lines += [f"Date: {formatdate(usegmt=True)}", "Connection: close"]
+        lines += ["Transfer-Encoding: chunked"] if self._chunked else []
+        lines += [f"{name}: {value}" for name, value in response.get_wsgi_headers({})]
+        return "\r\n".join([*lines, "\r\n"]).encode("latin-1")
 
     def _frame(self, piece: bytes) -> bytes:
-        head, self._head = self._head, b""
-        if self._chunked:
-            piece = b"%x\r\n%b\r\n" % (len(piece), piece) if piece else b""
-            if self.ended:
-                piece += b"0\r\n\r\n"
-        return head + piece if head else piece
+        self.ended = self._run.ended is not None
+        if not self._chunked:
+            return piece
+        chunk = b"%x\r\n%b\r\n" % (len(piece), piece) if piece else b""
+        return chunk + b"0\r\n\r\n" if self.ended else chunk
 
 
 def take_socket(environ: Any) -> socket.socket | None:

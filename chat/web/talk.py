@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from chat.chats import Chats
 from chat.credentials import Caller
 from chat.dialects import Dialect
+from chat.errors import ChatkeepError
 from chat.events import Event
 from chat.history import History
 from chat.keyspace import ChatRef
@@ -17,11 +18,12 @@ from chat.relay import Relay
 from chat.run import Run
 from chat.titles import Titles
 from chat.turns import Turns
-from chat.web.access_log import entry_of
-from chat.web.carried import CarriedResponse, EventStream
+from chat.web.access_log import Entry, entry_of
+from chat.web.carried import EventStream, Later, take_socket
 from chat.web.headers import pause_for, read_if_match, read_repeat
-from chat.web.routes import json_response
+from chat.web.routes import error_response, json_response
 
+_QUICK_SECONDS = 1.0  # an answer that takes longer leaves the request's thread to others
 _STREAM_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
 
 
@@ -71,8 +73,6 @@ class Talk:
         """Answer with a turn's events, as they come."""
         stream = EventStream(turn, first or [], dialect.write_event)
         headers = _STREAM_HEADERS | {"Content-Type": dialect.stream_type}
-        if self._relay and isinstance(turn, Run) and not turn.ended:
-            return CarriedResponse(self._relay, turn, stream, dialect.answer_status, headers)
         return Response(stream, dialect.answer_status, headers)
 
     def _run(
@@ -84,10 +84,46 @@ class Talk:
         ask: Ask,
         began: float,
     ) -> Response:
-        entry = entry_of(request)
+        entry = entry_of(request)  # now: `request` means nothing in another thread
         entry.turn = run.started.ids.turn_id
+        first: list[Event] = []
+        give_up = time.monotonic() + self._keepalive_seconds
+
+        def is_time() -> bool:
+            return run.can_answer or (ask.stream and time.monotonic() >= give_up)
+
+        def decide(events: list[Event]) -> Response:
+            return self._answer(entry, dialect, run, chat, ask, began, [*first, *events])
+
+        def decide_later(events: list[Event]) -> Response:
+            try:
+                response = decide(events)
+            except ChatkeepError as error:
+                response = error_response(error, dialect.write_error)
+            entry.status = response.status_code
+            return response
+
+        if self._relay:
+            first += run.wait_for_answer(0.0 if ask.stream else _QUICK_SECONDS)
+            client = None if run.ended else take_socket(request.environ)
+            if client:
+                return Later(self._relay, run, client, is_time, decide_later)
+        return decide(run.wait_for_answer(give_up - time.monotonic()) if ask.stream else [])
+
+    def _answer(
+        self,
+        entry: Entry,
+        dialect: Dialect,
+        run: Run,
+        chat: ChatRef,
+        ask: Ask,
+        began: float,
+        events: list[Event],
+    ) -> Response:
+        """Answer with a turn that has something to say, or raise why it has not."""
         if ask.stream:
-            response = self.stream(dialect, run, run.wait_for_answer(self._keepalive_seconds))
+            run.check()
+            response = self.stream(dialect, run, events)
         else:
             response = answer(dialect, run.finish())
         response.headers["Server-Timing"] = _server_timing(run, entry.auth_seconds, began)
