@@ -28,6 +28,7 @@ _LONGEST_SILENCE_SECONDS = 0.5
 _MOST_WAITING_BYTES = 256 * 1024
 _LAST_WORDS_SECONDS = 10.0
 _READ_BYTES = 65536
+_AFTER_FAILURE_SECONDS = 0.1
 # After each system call the loop waits for the interpreter, at most so long for each busy thread.
 _SWITCH_SECONDS = 0.0005
 log = logging.getLogger("chatkeep")
@@ -104,12 +105,18 @@ class Relay:
         self._ear.setblocking(False)
         self._selector.register(self._ear, selectors.EVENT_READ, self._answer_calls)
         while True:
-            for key, _ in self._selector.select(self._seconds_to_spare()):
-                key.data()
-            self._look_at_the_silent()
+            try:
+                self._turn_over()
+            except Exception:  # one stream must not end all others
+                log.exception("the relay failed")
+                time.sleep(_AFTER_FAILURE_SECONDS)
 
-    def _seconds_to_spare(self) -> float | None:
-        return max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
+    def _turn_over(self) -> None:
+        """Wait until somebody has something, and see to it."""
+        spare = max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
+        for key, _ in self._selector.select(spare):
+            key.data()
+        self._look_at_the_silent()
 
     def _answer_calls(self) -> None:
         self._ear.recv(_READ_BYTES)
