@@ -1,4 +1,4 @@
-"""One thread that carries all streams of this process: it waits for every model and every client at once.
+"""One thread that carries all turns of this process: it waits for every model and every client at once.
 
 A request's own thread begins a turn, and hands over what flows from it (a `Source`) with its
 client's socket; then it is free for the next request. From there on the loop reads what comes,

@@ -155,11 +155,12 @@ class Settings:
     )
     threads: int = _setting(
         256,
-        "Requests that one instance serves at once; a stream counts until its model answers.",
+        "Requests that one instance serves at once; turns that RELAY carries do not count.",
         least=1,
     )
     relay: bool = _setting(
-        True, "One thread carries all streams; off: each has one of THREADS to its end."
+        True,
+        "One thread carries all turns to their clients; off: each has one of THREADS to its end.",
     )
 
     @property

@@ -1,6 +1,7 @@
 """One turn over HTTP, in any dialect: what is asked, how it is answered, streamed or not."""
 
 import time
+from dataclasses import dataclass, field
 
 from flask import Request, Response
 from msgspec.structs import replace
@@ -36,7 +37,7 @@ class Talk:
         self._turns = turns
         self._relay = relay
         self._titles = titles
-        self._keepalive_seconds = keepalive_seconds
+        self.keepalive_seconds = keepalive_seconds
 
     def say(
         self,
@@ -75,6 +76,11 @@ class Talk:
         headers = _STREAM_HEADERS | {"Content-Type": dialect.stream_type}
         return Response(stream, dialect.answer_status, headers)
 
+    def make_title(self, chat: ChatRef, ask: Ask, message: bytes) -> None:
+        """Start making one, if it is wanted."""
+        if self._titles.wanted(ask, message):
+            self._titles.make(chat, ask, message)
+
     def _run(
         self,
         request: Request,
@@ -84,60 +90,66 @@ class Talk:
         ask: Ask,
         began: float,
     ) -> Response:
-        entry = entry_of(request)  # now: `request` means nothing in another thread
+        entry = entry_of(request)
         entry.turn = run.started.ids.turn_id
-        first: list[Event] = []
-        give_up = time.monotonic() + self._keepalive_seconds
-
-        def is_time() -> bool:
-            return run.can_answer or (ask.stream and time.monotonic() >= give_up)
-
-        def decide(events: list[Event]) -> Response:
-            return self._answer(entry, dialect, run, chat, ask, began, [*first, *events])
-
-        def decide_later(events: list[Event]) -> Response:
-            try:
-                response = decide(events)
-            except ChatkeepError as error:
-                response = error_response(error, dialect.write_error)
-            entry.status = response.status_code
-            return response
-
+        reply = _Reply(self, entry, dialect, run, chat, ask, began)
         if self._relay:
-            first += run.wait_for_answer(0.0 if ask.stream else _QUICK_SECONDS)
+            quick = 0.0 if ask.stream else _QUICK_SECONDS
+            reply.first.extend(run.wait_for_answer(quick))
             client = None if run.ended else take_socket(request.environ)
             if client:
-                return Later(self._relay, run, client, is_time, decide_later)
-        return decide(run.wait_for_answer(give_up - time.monotonic()) if ask.stream else [])
+                return Later(self._relay, run, client, reply.is_time, reply.decide_later)
+        return reply.decide(run.wait_for_answer(self.keepalive_seconds) if ask.stream else [])
 
-    def _answer(
-        self,
-        entry: Entry,
-        dialect: Dialect,
-        run: Run,
-        chat: ChatRef,
-        ask: Ask,
-        began: float,
-        events: list[Event],
-    ) -> Response:
-        """Answer with a turn that has something to say, or raise why it has not."""
-        if ask.stream:
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """How a turn is answered once it has something to say; by then its request may be over."""
+
+    talk: Talk
+    entry: Entry
+    dialect: Dialect
+    run: Run
+    chat: ChatRef
+    ask: Ask
+    began: float
+    first: list[Event] = field(default_factory=list)
+    asked_at: float = field(default_factory=time.monotonic)
+
+    def is_time(self) -> bool:
+        """Whether to answer: a stream begins in time for its first keep-alive."""
+        late = time.monotonic() >= self.asked_at + self.talk.keepalive_seconds
+        return self.run.can_answer or (self.ask.stream and late)
+
+    def decide(self, events: list[Event]) -> Response:
+        """The answer; raises what the client is to be told instead."""
+        run = self.run
+        if self.ask.stream:
             run.check()
-            response = self.stream(dialect, run, events)
+            response = self.talk.stream(self.dialect, run, [*self.first, *events])
         else:
-            response = answer(dialect, run.finish())
-        response.headers["Server-Timing"] = _server_timing(run, entry.auth_seconds, began)
+            response = answer(self.dialect, run.finish())
+        auth_seconds = self.entry.auth_seconds
+        response.headers["Server-Timing"] = _server_timing(run, auth_seconds, self.began)
         response.headers.update(run.standing.headers())
-
-        @response.call_on_close
-        def see_to_the_rest() -> None:
-            entry.ending = run.ended.ending if run.ended else ""
-            entry.tokens = run.tokens
-            message = run.ended.message if run.ended else None
-            if message and self._titles.wanted(ask, bytes(message)):
-                self._titles.make(chat, ask, bytes(message))
-
+        response.call_on_close(self._see_to_the_rest)
         return response
+
+    def decide_later(self, events: list[Event]) -> Response:
+        """The answer, or an error as one."""
+        try:
+            response = self.decide(events)
+        except ChatkeepError as error:
+            response = error_response(error, self.dialect.write_error)
+        self.entry.status = response.status_code
+        return response
+
+    def _see_to_the_rest(self) -> None:
+        ended = self.run.ended
+        self.entry.ending = ended.ending if ended else ""
+        self.entry.tokens = self.run.tokens
+        if ended and ended.message:
+            self.talk.make_title(self.chat, self.ask, bytes(ended.message))
 
 
 class Routes:
