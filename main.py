@@ -3,8 +3,9 @@
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import flask
 
@@ -16,7 +17,7 @@ try:
 except BadSettings as problems:
     sys.exit(str(problems))
 
-# The server reads this after importing us. One thread serves one open stream.
+# The server reads this after importing us.
 os.environ["THREADS"] = str(settings.threads)
 
 _build_once = threading.Lock()
@@ -32,6 +33,12 @@ def main(request: flask.Request) -> flask.Response:
     return _app(request)
 
 
+def serve(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+    """WSGI: every path leads to `main`."""
+    return main(flask.Request(environ))(environ, start_response)
+
+
 if flask.has_app_context():
-    # Ask us before the framework's own router, which would answer some paths with pages of HTML.
-    flask.current_app.before_request(lambda: main(flask.request))
+    # Not through the framework's own router: it would answer some paths with pages of HTML, and
+    # takes as long as ours.
+    flask.current_app.wsgi_app = serve  # type: ignore[method-assign]

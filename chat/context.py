@@ -14,12 +14,13 @@ from chat.errors import PromptTooLong
 _BYTES_PER_TOKEN = 4
 _TOKENS_PER_MESSAGE = 4
 _TOKENS_PER_ATTACHMENT = 1000
+_TEXT_BEGINS = ord('"')
 
 _GO_ON = msgspec.Raw(
     b'"Go on exactly where you stopped, in the middle of a word if need be. Repeat nothing."'
 )
 
-_message = msgspec.json.Decoder(PromptMessage)
+_messages = msgspec.json.Decoder(list[PromptMessage])
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ def build(
             f"The message and its instructions are about {fixed} tokens; at most {max_tokens} fit.",
             param="content",
         )
-    replay = [_message.decode(message) for message in history]
+    replay = _messages.decode(b"[%b]" % b",".join(history))
     dropped, replayed = _fit(replay, max_tokens - fixed, max_tokens // 4)
     return Prompt([*head, *replay[dropped:], asked], start + dropped, fixed + replayed)
 
@@ -74,9 +75,9 @@ def estimate_text(text: str) -> int:
 
 def estimate_tokens(message: PromptMessage) -> int:
     """A rough count without a tokenizer: four bytes a token, a flat price for what is not text."""
-    content = bytes(message.content)
-    if not content.startswith(b"["):
-        return len(content) // _BYTES_PER_TOKEN + _TOKENS_PER_MESSAGE
+    content = memoryview(message.content)
+    if content[0] == _TEXT_BEGINS:
+        return content.nbytes // _BYTES_PER_TOKEN + _TOKENS_PER_MESSAGE
     tokens = _TOKENS_PER_MESSAGE
     for part in msgspec.json.decode(content):
         text = part.get("text")

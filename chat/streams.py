@@ -35,6 +35,7 @@ _PAUSE_GROWTH = 1.5
 _LONGEST_PAUSE_SECONDS = 1.0
 _MOST_WAITING_CHARACTERS = 4096
 _AFTER_FAILURE_SECONDS = 0.5
+_LONGEST_SLEEP_SECONDS = 5.0
 LOST = "lost"
 log = logging.getLogger("chatkeep")
 
@@ -217,6 +218,7 @@ class LogWriter:
         self._boxes: list[Outbox] = []
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
+        self._wakes_at = 0.0
 
     def open(self, box: Outbox) -> None:
         with self._changed:
@@ -224,7 +226,8 @@ class LogWriter:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._write_for_ever, daemon=True)
                 self._thread.start()
-            self._changed.notify()
+            elif box.due_at() < self._wakes_at:
+                self._changed.notify()
 
     def close(self, box: Outbox) -> None:
         with self._changed:
@@ -256,8 +259,10 @@ class LogWriter:
             now = time.monotonic()
             due = [box for box in self._boxes if box.due_at() <= now]
             if not due:
+                # Never for long: then a turn that begins while none runs need not wake us.
                 soonest = min((box.due_at() for box in self._boxes), default=float("inf"))
-                self._changed.wait(None if soonest == float("inf") else max(0.0, soonest - now))
+                self._wakes_at = min(soonest, now + _LONGEST_SLEEP_SECONDS)
+                self._changed.wait(max(0.0, self._wakes_at - now))
                 return
         self._write(due, now)
 

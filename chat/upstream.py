@@ -145,7 +145,8 @@ class Call:
         if wait > timeout:
             time.sleep(timeout)
             return False
-        time.sleep(max(0.0, wait))
+        if wait > 0:
+            time.sleep(wait)
         self._attempts += 1
         self._connection, self._reused = self._upstream.take()
         self._response, self._error_body = ResponseDecoder(), b""

@@ -81,11 +81,12 @@ def _processes(function: Function) -> list[str]:
 def test_a_client_that_does_not_read_disturbs_nobody_and_its_turn_is_stored(
     small: Function, client: Client, model: ModelServer, chat_id: str
 ) -> None:
-    model.enqueue(*(Answer(pieces=["x" * 50_000] * 300) for _ in range(6)))
-    phones = [_dial(small, f"{chat_id}-{n}") for n in range(6)]
-    assert wait_until(lambda: len(model.requests) == 6)
+    # More than the sockets on the way can hold.
+    model.enqueue(*(Answer(pieces=["x" * 50_000] * 240) for _ in range(2)))
+    phones = [_dial(small, f"{chat_id}-{n}") for n in range(2)]
+    assert wait_until(lambda: len(model.requests) == 2)
     assert client.say(f"{chat_id}-reads", "x", stream=True).events[-1].name == "completed"
-    for n in range(6):
+    for n in range(2):
         assert wait_until(lambda n=n: len(client.get(f"/{chat_id}-{n}/chat").json) == 2)
         assert client.get(f"/{chat_id}-{n}/chat").json[1]["status"] == "completed"
     for phone in phones:

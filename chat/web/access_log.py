@@ -4,7 +4,6 @@ Protocol: https://cloud.google.com/logging/docs/structured-logging. A line tells
 how it ended and what it used; never a key, and never a word of what was said.
 """
 
-import json
 import logging
 import re
 import sys
@@ -13,6 +12,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import msgspec
 from flask import Request
 
 _ENTRY = "chatkeep.entry"
@@ -90,7 +90,8 @@ class JsonLines(logging.Formatter):
             line["logging.googleapis.com/trace"] = place
         if record.exc_info:
             line["message"] += "\n" + self.formatException(record.exc_info)
-        text = json.dumps(line | {name: value for name, value in facts.items() if value != ""})
+        facts = {name: value for name, value in facts.items() if value != ""}
+        text = msgspec.json.encode(line | facts).decode()
         # A client may send its key where a chat's id belongs.
         return _USER_KEY.sub("ck_***", text)
 
