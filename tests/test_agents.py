@@ -1,5 +1,9 @@
 """Agents: machines that dial in over a WebSocket and answer as a model would."""
 
+import json
+import threading
+import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,7 +11,7 @@ import pytest
 
 from dev.model import ModelServer
 from tests.harness import ADMIN_KEY, Client, Function, as_admin, wait_until
-from tests.websocket import SeedAgent
+from tests.websocket import PATH, Refused, SeedAgent, WebSocket
 
 SETTINGS = {
     "ADMIN_KEY": ADMIN_KEY,
@@ -102,3 +106,244 @@ def test_model_agent_is_a_model_like_any_other(a: Client, agents: Agents, chat_i
     assert events[0].name == "started" and events[-1].name == "completed"
     assert "".join(e.data["text"] for e in events if e.name == "delta") == "You said: Again"
     assert a.get(f"/{chat_id}").json["message_count"] == 4
+
+
+def test_an_ask_finds_an_agent_of_another_instance(
+    a: Client, b: Client, agents: Agents, chat_id: str
+) -> None:
+    agent = agents.start(b)
+    assert a.say(chat_id, "Hi", model="agent").json["content"] == "You said: Hi"
+    assert ask(a, "x").json["content"] == "You said: x"
+    events = a.say(chat_id, "y", model="agent", stream=True).events
+    assert events[-1].data["content"] == "You said: y"
+    assert agent.answered == 3
+
+
+def test_least_recently_used_first_and_a_conversation_stays_until_its_agent_is_gone(
+    a: Client, b: Client, agents: Agents
+) -> None:
+    three = {agent.id: agent for agent in (agents.start(c) for c in (a, a, b))}
+    chats = [ask(a, f"first of {n}").json["conversation_id"] for n in range(3)]
+    assert [len(agent.asked) for agent in three.values()] == [1, 1, 1]
+    for chat in chats * 2:
+        ask(b, "more", conversation_id=chat)
+    assert [len(agent.asked) for agent in three.values()] == [3, 3, 3]
+    for agent in three.values():
+        assert len({data["conversation_id"] for data in agent.asked}) == 1
+    gone = next(iter(three.values()))
+    ours = next(c for c in chats if a.get(f"/{c}/chat").json[-1] and _said_to(a, c, gone))
+    gone.stop()
+    assert wait_until(lambda: gone.id not in connections(a))
+    assert ask(a, "and now?", conversation_id=ours).json["content"] == "You said: and now?"
+    taken = next(agent for agent in three.values() if agent.asked[-1]["content"] == "and now?")
+    assert len(taken.asked[-1]["messages"]) == 7
+
+
+def _said_to(client: Client, chat: str, agent: SeedAgent) -> bool:
+    first = client.get(f"/{chat}/chat").json[0]
+    return any(data["message_id"] == first["id"] for data in agent.asked)
+
+
+def test_an_agent_that_comes_back_with_its_id_takes_the_place_of_its_old_socket(
+    a: Client, b: Client, agents: Agents
+) -> None:
+    old = agents.start(a)
+    for client in (a, b):
+        new = agents.start(client, agent_id=old.id)
+        old.thread.join(5)
+        assert old.ws.closed == (1008, "It has connected again.")
+        assert wait_until(lambda id=new.id: connections(a) == [id])
+        assert ask(a, "x").json["content"] == "You said: x" and len(new.asked) == 1
+        old = new
+
+
+def test_without_an_agent_the_model_api_answers_and_without_both_nobody(
+    a: Client, start_function: Any, chat_id: str
+) -> None:
+    reply = ask(a, "x")
+    assert reply.json["content"].startswith("You sent 1 message.")
+    refused = a.say(chat_id, "x", model="agent")
+    assert (refused.status, refused.code) == (503, "no_agent")
+    assert refused.headers["Retry-After"] == "1"
+    assert a.get(f"/{chat_id}/chat").json == []
+    alone = start_function(
+        GPT_API_KEY="", OPENAI_BASE_URL="", GPT_MODEL="agent", ADMIN_KEY=ADMIN_KEY
+    ).client
+    reply = ask(alone, "x")
+    assert (reply.status, reply.json) == (503, {"error": "No available clients"})
+    assert alone.say(chat_id, "x", model="gpt-5").status == 403
+
+
+def test_an_error_of_an_agent_is_told(a: Client, agents: Agents, chat_id: str) -> None:
+    def fail(data: dict[str, Any]) -> str:
+        raise RuntimeError("out of memory; my key is sk-abcdefgh")
+
+    agents.start(a, fail)
+    reply = a.say(chat_id, "x", model="agent")
+    assert (reply.status, reply.code) == (502, "upstream_refused")
+    assert reply.json["error"]["message"] == "The agent failed: out of memory; my key is ***"
+    assert a.get(f"/{chat_id}/chat").json == []
+
+
+def test_a_silent_agent_is_pinged_and_a_dead_one_dropped(
+    a: Client, b: Client, agents: Agents
+) -> None:
+    quiet = agents.start(a)
+    assert wait_until(lambda: quiet.pings >= 2, 5)
+    assert connections(b) == [quiet.id]
+    quiet.silent = True
+    assert wait_until(lambda: connections(b) == [], 5)
+    assert quiet.ws.closed == (1008, "No pong came.")
+
+
+def test_a_lost_agent_is_replaced_once(a: Client, b: Client, agents: Agents, chat_id: str) -> None:
+    lost: list[SeedAgent] = []
+
+    def vanish(data: dict[str, Any]) -> str:
+        lost[-1].ws.drop()
+        time.sleep(60)
+        return ""
+
+    for client in (a, b):
+        good = agents.start(b)
+        ask(a, "so that it is not the next")
+        lost.append(agents.start(client, vanish))
+        reply = a.say(chat_id, "x", model="agent")
+        assert reply.json["content"] == "You said: x", reply.body
+        assert len(lost[-1].asked) == 1
+        good.stop()
+        assert wait_until(lambda: connections(a) == [])
+
+
+def test_when_the_second_agent_is_lost_too_the_turn_ends(
+    a: Client, b: Client, agents: Agents, chat_id: str
+) -> None:
+    both: list[SeedAgent] = []
+
+    def vanish(data: dict[str, Any]) -> str:
+        for agent in both:
+            if data in agent.asked:
+                agent.ws.drop()
+        time.sleep(60)
+        return ""
+
+    both += [agents.start(a, vanish), agents.start(b, vanish)]
+    reply = a.say(chat_id, "x", model="agent")
+    assert (reply.status, reply.code) == (503, "upstream_unavailable"), reply.body
+    again = a.say(chat_id, "x", model="agent")
+    assert (again.status, again.code) == (503, "no_agent")
+    assert a.get(f"/{chat_id}/chat").json == []
+
+
+def test_an_agent_that_says_nothing_more_times_out(a: Client, agents: Agents, chat_id: str) -> None:
+    agents.start(a, lambda data: time.sleep(60) or "")
+    reply = a.say(chat_id, "x", model="agent")
+    assert (reply.status, reply.code) == (504, "upstream_timeout")
+
+
+@pytest.mark.parametrize(
+    "headers, path, status",
+    [
+        ({}, PATH, 401),
+        ({"Authorization": "Bearer nonsense"}, PATH, 401),
+        ({}, f"{PATH}?key=nonsense", 401),
+        ({"Origin": "https://evil.example"}, f"{PATH}?key={ADMIN_KEY}", 403),
+        ({"Origin": "null", "Authorization": ADMIN_KEY}, PATH, 403),
+    ],
+)
+def test_who_may_not_dial_in_is_told_why(
+    a: Client, headers: dict[str, str], path: str, status: int
+) -> None:
+    with pytest.raises(Refused) as refused:
+        WebSocket(a.base, path, headers)
+    assert refused.value.status == status
+    assert json.loads(refused.value.body)["error"]
+    assert connections(a) == []
+
+
+def test_a_browser_brings_the_key_in_the_query(a: Client, agents: Agents) -> None:
+    origin = {"Origin": a.base}
+    for name in ("key", "admin_key"):
+        agent = SeedAgent(a.base, headers=origin, path=f"{PATH}?{name}={ADMIN_KEY}")
+        assert wait_until(lambda id=agent.id: connections(a) == [id])
+        agent.stop()
+        assert wait_until(lambda: connections(a) == [])
+
+
+def test_an_agent_key_of_its_own_and_none_at_all(start_function: Any, model: ModelServer) -> None:
+    own = start_function(ADMIN_KEY=ADMIN_KEY, AGENT_KEY="agents-only").client
+    with pytest.raises(Refused):
+        WebSocket(own.base, headers=AS_AGENT)
+    WebSocket(own.base, headers={"Authorization": "Bearer agents-only"}).drop()
+    nobody = start_function(AUTH="jwt", FIREBASE_PROJECT="p").client
+    with pytest.raises(Refused) as refused:
+        WebSocket(nobody.base)
+    assert refused.value.status == 403
+    cloud = start_function(K_SERVICE="x", AUTH="open").client
+    with pytest.raises(Refused):
+        WebSocket(cloud.base)
+    local = start_function().client
+    WebSocket(local.base).drop()
+    with pytest.raises(Refused):  # a page whose own name points to this machine
+        WebSocket(local.base, headers={"Origin": "http://evil.example"}, host="evil.example")
+
+
+def test_what_is_no_websocket_and_no_handshake_is_refused(a: Client) -> None:
+    assert a.get(PATH, **AS_AGENT).status == 400
+    for headers in ({"Upgrade": "websocket"}, {"Upgrade": "websocket", "Connection": "Upgrade"}):
+        assert a.get(PATH, **AS_AGENT, **headers).status == 400
+
+
+def test_garbage_and_too_much_close_the_socket_with_a_reason_and_disturb_nobody(
+    a: Client, agents: Agents
+) -> None:
+    good = agents.start(a)
+    garbage = ["", "x", "[]", '{"id": 5, "message": "pong"}', "{" * 100_000, "\ud7ff" * 10]
+    for text in garbage:
+        for meets in (False, True):
+            socket = WebSocket(a.base, headers=AS_AGENT)
+            offered = socket.receive()
+            if meets:
+                socket.send(offered or "")
+            socket.send(text)
+            assert socket.receive() is None and socket.closed
+            assert socket.closed[0] == 1007 and socket.closed[1], (text, socket.closed)
+    for size in (2_000_000, 100_000_000):
+        socket = WebSocket(a.base, headers=AS_AGENT)
+        socket.send(socket.receive() or "")
+        try:
+            socket.send("x" * size)
+        except OSError:
+            pass
+        while socket.receive() is not None:
+            pass  # pings, from before
+        assert socket.closed and socket.closed[0] == 1009, (size, socket.closed)
+        assert ask(a, "still there?").json["content"] == "You said: still there?"
+    assert connections(a) == [good.id] and good.ws.closed is None
+
+
+def _in_parallel(count: int, work: Any) -> None:
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert not any(thread.is_alive() for thread in threads), "somebody hangs"
+
+
+def test_two_hundred_questions_are_each_answered_once_and_spread_evenly(
+    a: Client, b: Client, agents: Agents
+) -> None:
+    three = [agents.start(client) for client in (a, b, b)]
+    replies: list[Any] = []
+
+    def client(number: int) -> None:
+        for n in range(number, 200, 16):
+            reply = ask((a, b)[n % 2], f"question {n}")
+            replies.append((n, reply.status, reply.json.get("content")))
+
+    _in_parallel(16, client)
+    assert sorted(replies) == [(n, 200, f"You said: question {n}") for n in range(200)]
+    asked = Counter(data["content"] for agent in three for data in agent.asked)
+    assert set(asked.values()) == {1} and len(asked) == 200
+    assert sorted(len(agent.asked) for agent in three) == [66, 67, 67]

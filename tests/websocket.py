@@ -33,7 +33,13 @@ class Refused(Exception):
 class WebSocket:
     """Messages over one connection; `closed` is the code and reason, once it is closed."""
 
-    def __init__(self, base: str, path: str = PATH, headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        base: str,
+        path: str = PATH,
+        headers: dict[str, str] | None = None,
+        host: str = "",
+    ) -> None:
         url = urlsplit(base)
         self.sock = socket.create_connection((url.hostname, url.port), timeout=20)
         self.closed: tuple[int, str] | None = None
@@ -42,7 +48,7 @@ class WebSocket:
         self._part = ""
         self._sending = threading.Lock()
         extra = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
-        self._write(Request(host=url.netloc, target=path, extra_headers=extra))
+        self._write(Request(host=host or url.netloc, target=path, extra_headers=extra))
         self._shake_hands()
 
     def receive(self, timeout: float = 10.0) -> str | None:
