@@ -2,6 +2,7 @@
 
     main.py               build the app once per instance, hand it each request
     11 app.py             build(settings) -> app: the only place that constructs clients
+       agent.py           a program of its own: dials in to a function, answers with a model of yours
     10 web/               HTTP: routes, who may ask, errors -> responses, the log; a file per family
     9  owners.py          an owner as a whole: usage, export, erasure
     8  turns.py           begin, resume and stop turns: the whole story

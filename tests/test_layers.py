@@ -29,7 +29,7 @@ ROWS = [  # bottom row first
     {"turns"},
     {"owners"},
     {"web"},
-    {"app"},
+    {"app", "agent"},
 ]
 # Within the bottom row, codecs and events may use the values.
 VALUES = {"messages", "errors", "limits"}
@@ -42,15 +42,15 @@ OWNERS = {
     "openai": {"titles"},
     "flask": {"web", "app"},
     "werkzeug": {"web"},
-    "os": {"settings", "shutdown", "web"},
-    "signal": {"shutdown"},
-    "simple_websocket": {"web"},
+    "os": {"settings", "shutdown", "web", "agent"},
+    "signal": {"shutdown", "agent"},
+    "simple_websocket": {"web", "agent"},
     "socket": {"upstream", "relay", "web", "agents"},
     "time": {"upstream", "history", "users", "streams", "shutdown", "relay", "idtokens"}
-    | {"agents"}
+    | {"agents", "agent"}
     | DRIVERS,
     "threading": {"titles", "upstream", "store", "streams", "shutdown", "relay", "idtokens"}
-    | {"agents", "web"},
+    | {"agents", "agent", "web"},
 }
 PURE = ROWS[1] | set(
     "messages events errors credentials keyspace limits sse http1 completions".split()

@@ -96,5 +96,10 @@ def write(id: str, message: str, data: str = "", **more: str) -> str:
     return msgspec.json.encode({"id": id, "message": message, "data": data, **more}).decode()
 
 
+def write_answer(content: str, response_id: str, conversation_id: str) -> str:
+    """The data of a response."""
+    return msgspec.json.encode(Answer(content, response_id, conversation_id)).decode()
+
+
 def is_agent_id(text: str) -> bool:
     return bool(_AGENT_ID.fullmatch(text))
