@@ -322,7 +322,7 @@ def test_garbage_and_too_much_close_the_socket_with_a_reason_and_disturb_nobody(
     assert connections(a) == [good.id] and good.ws.closed is None
 
 
-def _in_parallel(count: int, work: Any) -> None:
+def in_parallel(count: int, work: Any) -> None:
     threads = [threading.Thread(target=work, args=(n,)) for n in range(count)]
     for thread in threads:
         thread.start()
@@ -342,7 +342,7 @@ def test_two_hundred_questions_are_each_answered_once_and_spread_evenly(
             reply = ask((a, b)[n % 2], f"question {n}")
             replies.append((n, reply.status, reply.json.get("content")))
 
-    _in_parallel(16, client)
+    in_parallel(16, client)
     assert sorted(replies) == [(n, 200, f"You said: question {n}") for n in range(200)]
     asked = Counter(data["content"] for agent in three for data in agent.asked)
     assert set(asked.values()) == {1} and len(asked) == 200
