@@ -193,7 +193,7 @@ def test_a_silent_agent_is_pinged_and_a_dead_one_dropped(
     assert connections(b) == [quiet.id]
     quiet.silent = True
     assert wait_until(lambda: connections(b) == [], 5)
-    assert quiet.ws.closed == (1008, "No pong came.")
+    assert wait_until(lambda: quiet.ws.closed == (1008, "No pong came."))
 
 
 def test_a_lost_agent_is_replaced_once(a: Client, b: Client, agents: Agents, chat_id: str) -> None:
@@ -312,7 +312,7 @@ def test_garbage_and_too_much_close_the_socket_with_a_reason_and_disturb_nobody(
         socket = WebSocket(a.base, headers=AS_AGENT)
         socket.send(socket.receive() or "")
         try:
-            socket.send("x" * size)
+            socket.send_frame(b"x" * size)
         except OSError:
             pass
         while socket.receive() is not None:
