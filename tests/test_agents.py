@@ -5,11 +5,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench.commands import monitored
 from dev.model import ModelServer
+from dev.redis_server import RedisServer
 from tests.harness import ADMIN_KEY, Client, Function, as_admin, wait_until
 from tests.websocket import PATH, Refused, SeedAgent, WebSocket
 
@@ -347,3 +350,30 @@ def test_two_hundred_questions_are_each_answered_once_and_spread_evenly(
     asked = Counter(data["content"] for agent in three for data in agent.asked)
     assert set(asked.values()) == {1} and len(asked) == 200
     assert sorted(len(agent.asked) for agent in three) == [66, 67, 67]
+
+
+@pytest.mark.parametrize("dialled, commands, billed", [("a", 1, 3), ("b", 4, 7)])
+def test_a_question_costs_at_most_four_commands(
+    dialled: str, commands: int, billed: int, tmp_path: Path
+) -> None:
+    """Besides the turn's own; as Upstash bills them, with those inside the script, seven."""
+    redis = RedisServer(tmp_path).start()
+    settings = {"REDIS_URL": redis.url, "OPENAI_BASE_URL": "http://127.0.0.1:1/v1"}
+    functions = {name: Function(settings, tmp_path / name).start() for name in "ab"}
+    agent = SeedAgent(functions[dialled].client.base)
+    try:
+        client = functions["a"].client
+        for _ in range(3):  # everybody has heard of everybody, and the scripts are known
+            assert wait_until(lambda: client.say("chat", "x", model="agent").status == 200)
+        with monitored(redis) as seen:
+            assert client.say("chat", "x", model="agent").status == 200
+            time.sleep(0.3)
+        mine = [c for c in seen if "{agents}" in c["command"]]
+        sent = [c["command"].split()[0] for c in mine if c["client_type"] != "lua"]
+        assert len(sent) <= commands, sent
+        assert len(mine) <= billed, [c["command"] for c in mine]
+    finally:
+        agent.stop()
+        for function in functions.values():
+            function.kill()
+        redis.stop()
