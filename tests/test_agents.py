@@ -13,7 +13,7 @@ import pytest
 from bench.commands import monitored
 from dev.model import ModelServer
 from dev.redis_server import RedisServer
-from tests.harness import ADMIN_KEY, Client, Function, as_admin, wait_until
+from tests.harness import ADMIN_KEY, ENCRYPTION_KEYS, Client, Function, as_admin, wait_until
 from tests.websocket import PATH, Refused, SeedAgent, WebSocket
 
 SETTINGS = {
@@ -375,5 +375,25 @@ def test_a_question_costs_at_most_four_commands(
     finally:
         agent.stop()
         for function in functions.values():
+            function.kill()
+        redis.stop()
+
+
+def test_what_is_said_crosses_redis_encrypted(tmp_path: Path) -> None:
+    redis = RedisServer(tmp_path).start()
+    settings = {"REDIS_URL": redis.url, "OPENAI_BASE_URL": "http://127.0.0.1:1/v1"}
+    settings["ENCRYPTION_KEY"] = ENCRYPTION_KEYS[0]
+    functions = [Function(settings, tmp_path / f"{n}.log").start() for n in range(2)]
+    agent = SeedAgent(functions[1].client.base)
+    try:
+        with monitored(redis) as seen:
+            client = functions[0].client
+            assert wait_until(lambda: client.say("chat", "word", model="agent").status == 200)
+        crossed = [c["command"] for c in seen if "ck:inbox" in c["command"]]
+        assert any("XADD" in command for command in crossed)
+        assert not [command for command in crossed if "You said" in command or '"word' in command]
+    finally:
+        agent.stop()
+        for function in functions:
             function.kill()
         redis.stop()
