@@ -65,7 +65,7 @@ def measure(
     for _ in range(2):
         client.say("bench", "warm", stream=stream)
     model.enqueue(answer)
-    with _monitored(redis) as seen:
+    with monitored(redis) as seen:
         began = time.time()
         client.say("bench", "x", stream=stream)
         ended = time.time()
@@ -80,7 +80,7 @@ def measure(
 
 
 @contextmanager
-def _monitored(redis: RedisServer) -> Iterator[list[dict[str, Any]]]:
+def monitored(redis: RedisServer) -> Iterator[list[dict[str, Any]]]:
     seen: list[dict[str, Any]] = []
     with redis.client().monitor() as monitor:
 

@@ -2,12 +2,15 @@
 
     main.py               build the app once per instance, hand it each request
     11 app.py             build(settings) -> app: the only place that constructs clients
+       agent.py           a program of its own: dials in to a function, answers with a model of yours
     10 web/               HTTP: routes, who may ask, errors -> responses, the log; a file per family
     9  owners.py          an owner as a whole: usage, export, erasure
     8  turns.py           begin, resume and stop turns: the whole story
     7  reader.py          follow a turn from any place, on any instance
-    6  recovery.py        end a turn from outside: stop it, or settle a dead one
+    6  models.py          who answers a turn, and what it is asked
+       recovery.py        end a turn from outside: stop it, or settle a dead one
     5  titles.py          ask the model for a chat's title
+       agents/            machines that dial in and answer: the pool, their lines, a call of one
        run.py             drive one turn from the model to its client and into Redis
     4  history.py         what Redis is asked about turns and messages
        chats.py           what Redis is asked about chats as a whole

@@ -10,8 +10,11 @@ from redis.cluster import RedisCluster
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
+from chat.agents import Agents
+from chat.agents.pool import Pool
 from chat.chats import Chats
 from chat.history import History
+from chat.models import Models
 from chat.owners import Owners
 from chat.relay import Relay
 from chat.settings import Settings, read_encryption_keys
@@ -27,6 +30,7 @@ from chat.web.access import Access
 from chat.web.access_log import write_json_lines
 from chat.web.account import AccountRoutes
 from chat.web.admin import AdminRoutes
+from chat.web.dial_in import AgentRoutes, Door
 from chat.web.native import NativeRoutes
 from chat.web.openapi import OpenApi
 from chat.web.other_apis import OtherRoutes
@@ -51,7 +55,9 @@ def build(settings: Settings) -> Callable[[Request], Response]:
         settings.openai_base_url, settings.gpt_api_key, settings.upstream_timeout_seconds
     )
     logs, writer = Logs(store, blocking, vault), LogWriter(store, vault)
-    turns = Turns(history, chats, logs, writer, upstream, users, settings, shutdown)
+    agents = _agents(settings, store, vault)
+    models = Models(upstream, agents, settings)
+    turns = Turns(history, chats, logs, writer, models, users, settings, shutdown)
     owners = Owners(users, chats, history, turns, settings)
     # The relay keeps one of the server's threads; there must be others.
     carries = settings.relay and settings.threads > 1
@@ -61,6 +67,7 @@ def build(settings: Settings) -> Callable[[Request], Response]:
         *NativeRoutes(turns, history, chats, talk).routes(),
         *OtherRoutes(turns, history, chats, talk).routes(),
         *AccountRoutes(owners).routes(),
+        *AgentRoutes(agents, Door(settings), shutdown, settings.max_body_bytes).routes(),
         *AdminRoutes(users, owners, settings.rotate_seconds).routes(),
     ]
     router = Router(
@@ -70,6 +77,17 @@ def build(settings: Settings) -> Callable[[Request], Response]:
         cors_origins=settings.cors_origins,
     )
     return router.answer
+
+
+def _agents(settings: Settings, store: Store, vault: Vault) -> Agents:
+    ping_seconds = settings.agent_ping_seconds
+    inbox = _store(settings, ping_seconds + _BLOCKING_SECONDS)
+    return Agents(
+        Pool(store, inbox, vault, ping_seconds),
+        let_in=settings.lets_agents_in,
+        ping_seconds=ping_seconds,
+        silence_seconds=settings.upstream_timeout_seconds,
+    )
 
 
 def _store(settings: Settings, seconds: float) -> Store:

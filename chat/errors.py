@@ -17,6 +17,7 @@
       UpstreamRefused       502  the model API said no, or broke off
       UpstreamUnavailable   503  after the retries; nothing was stored
       StoreUnavailable      503  Redis cannot be reached
+      NoAgent               503  no agent is connected
       UpstreamTimeout       504  the model was silent for too long
 
 Only `web` and the dialects render them.
@@ -180,6 +181,13 @@ class StoreUnavailable(ChatkeepError):
 
     status = 503
     code = "store_unavailable"
+
+
+class NoAgent(ChatkeepError):
+    """No agent is connected that could answer."""
+
+    status = 503
+    code = "no_agent"
 
 
 class UpstreamTimeout(ChatkeepError):

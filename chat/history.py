@@ -99,6 +99,7 @@ class History:
         usage: Usage | None = None,
         start: int | None = None,
         forks: str | None = None,
+        agent: str = "",
     ) -> bytes:
         """Store a turn's messages, end its log and free the lease; returns the answer as stored.
 
@@ -109,7 +110,7 @@ class History:
         user = write_user_message(ref, ask, began_ms=began_ms, parent_id=parent_id)
         title = ask.title or (first_words(ask.content) if self._gives_titles else "")
         system = None if ask.system is None else self._vault.seal_text(chat, ask.system)
-        changed = {"start": start, "forks": forks, "system": system}
+        changed = {"start": start, "forks": forks, "system": system, "agent": agent or None}
         fields = [(name, value) for name, value in changed.items() if value is not None]
         keys = [chat.key, chat.history_key, chat.chats_key, chat.log_key(ref.nonce)]
         reply = self._store.run(
@@ -219,7 +220,7 @@ class History:
         outcome, now_ms, *rest = reply
         self._learn_time(now_ms)
         match outcome, rest:
-            case b"begun", [count, start, model, system, forks, messages, *standing]:
+            case b"begun", [count, start, model, system, forks, agent, messages, *standing]:
                 return Begun(
                     TurnRef(count, nonce),
                     now_ms,
@@ -227,6 +228,7 @@ class History:
                     model.decode(),
                     self._vault.open_text(chat, system),
                     forks.decode(),
+                    agent.decode(),
                     self._vault.open_messages(chat, messages),
                     Standing(*standing),
                 )

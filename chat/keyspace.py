@@ -9,11 +9,15 @@
     ck:owners                         ZSET    owners -> when they first came (ms)
     ck:everybody                      HASH    `spent`, as in a record, of all owners together
     ck:gone:<hash of owner>           HASH    `rate` and `spent` of an owner who was erased today
+    ck:pool:{agents}                  ZSET    `<agent> <instance>`; who was used longest ago has the lowest score
+    ck:seen:{agents}                  HASH    agent -> `<last sign of life> <last message>` (ms)
+    ck:inbox:{agents}:<instance>      STREAM  questions for its agents, answers to its questions; see agents/pool.py
 
 TTL: chat and history CHAT_TTL_SECONDS from the last change (0: none); a log LOG_SECONDS from its
-end, none while its turn runs, so that a dead turn waits for whoever comes next; gone: a day.
+end, none while its turn runs, so that a dead turn waits for whoever comes next; gone: a day; an
+inbox 2.5 AGENT_PING_SECONDS, for as long as its instance lives.
 Writers: the scripts in `chat/lua`, called from history.py and users.py; a log's entries between its
-ends, streams.py; the three keys without an owner, users.py. The owner never holds a brace, a chat id
+ends, streams.py; the three keys without an owner, users.py; those of agents, agents/pool.py. The owner never holds a brace, a chat id
 never a colon. With ENCRYPTION_KEY, what people and the model say is sealed (vault.py).
 
 Fields of a chat:
@@ -26,6 +30,7 @@ Fields of a chat:
     turn                     nonce of the running turn, the fencing token; empty: none
     lease                    ms until which nobody may take that turn for dead
     began said               when it began, and what was asked (JSON, messages.Ask)
+    agent                    who answered last, of the agents that dial in
     forks                    where branches begin (branches.py); a linear chat has none
     logs                     `<nonce>@<expiry in ms> ` of each log that has ended
     k:<hash>                 `<hash of the body> <place> <nonce>` of the turn an Idempotency-Key made
@@ -80,6 +85,12 @@ class ChatRef:
 
 OWNERS_KEY = "ck:owners"
 EVERYBODY_KEY = "ck:everybody"
+POOL_KEY = "ck:pool:{agents}"
+SEEN_KEY = "ck:seen:{agents}"
+
+
+def inbox_key(instance: str) -> str:
+    return f"ck:inbox:{{agents}}:{instance}"
 
 
 def record_key(owner: str) -> str:

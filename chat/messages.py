@@ -86,7 +86,7 @@ class Ask(msgspec.Struct, frozen=True):
 
     It rests with the running turn in Redis, so that anybody can end the turn in its place.
     `revision`: the chat must be at this one; `must_exist`: the chat must be there already;
-    `title`: for a chat that has none.
+    `title`: for a chat that has none; `prefers_agents`: if one is connected, whatever the model.
     """
 
     content: msgspec.Raw
@@ -103,6 +103,7 @@ class Ask(msgspec.Struct, frozen=True):
     must_exist: bool = False
     autocontinue: bool = False
     title: str | None = None
+    prefers_agents: bool = False
 
 
 def plain_text(content: msgspec.Raw) -> str:

@@ -17,6 +17,7 @@ class Begun:
     model: str
     system: str
     forks: str
+    agent: str
     messages: list[bytes]
     standing: Standing
 

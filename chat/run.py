@@ -35,7 +35,7 @@ from chat.settings import Settings
 from chat.shutdown import Shutdown
 from chat.streams import LOST, LogWriter, Outbox
 from chat.turn import CUT, Turn
-from chat.upstream import Call
+from chat.upstream import ModelCall
 from chat.usage import Used
 
 _STEP_SECONDS = 0.5
@@ -69,7 +69,7 @@ class Run:
     def __init__(
         self,
         place: Place,
-        call: Callable[[str], Call],
+        call: Callable[[str], ModelCall],
         *,
         history: History,
         writer: LogWriter,
@@ -276,6 +276,7 @@ class Run:
             usage=turn.usage,
             start=place.start,
             forks=place.forks,
+            agent=self._call.agent,
         )
         if stored != answer:  # somebody else has ended it before
             return ended_as_stored(stored)

@@ -17,6 +17,7 @@ from dotenv import dotenv_values
 from chat.limits import Limits, read_prices, read_rates
 
 VERSION = "0.1.0"
+AGENT = "agent"  # the model that stands for whoever has dialled in
 _REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 _ENCRYPTION_KEY = re.compile(r"[0-9a-fA-F]{64}")
 _WORDS_FOR = {
@@ -48,14 +49,17 @@ class Settings:
 
     gpt_api_key: str = _setting(
         "",
-        "Key of the model API. OPENAI_API_KEY is read too. Needed unless OPENAI_BASE_URL is set.",
+        "Key of the model API. OPENAI_API_KEY is read too. Needed unless OPENAI_BASE_URL is set, or"
+        " GPT_MODEL=agent.",
         secret=True,
         alias="OPENAI_API_KEY",
     )
     openai_base_url: str = _setting(
         "https://api.openai.com/v1", "Base URL of any OpenAI-compatible API."
     )
-    gpt_model: str = _setting("gpt-5.4-mini", "Model of a turn that names none.")
+    gpt_model: str = _setting(
+        "gpt-5.4-mini", "Model of a turn that names none; agent: whichever agent is connected."
+    )
     system_prompt: str = _setting("", "Instructions of a chat that has none of its own.")
     titles: str = _setting(
         "first-words",
@@ -102,6 +106,15 @@ class Settings:
     )
     admin_key: str = _setting(
         "", "Opens /admin; a long random text. Needed with AUTH=keys.", secret=True
+    )
+    agent_key: str = _setting(
+        "",
+        "Lets agents in (/client/register). Default: the ADMIN_KEY; with neither, none are let in but from"
+        " your own machine.",
+        secret=True,
+    )
+    agent_ping_seconds: float = _setting(
+        20.0, "How often a silent agent is asked whether it lives; at most 60.", least=0.1
     )
     rotate_seconds: float = _setting(
         3600.0, "How long a user's old keys live on after they were rotated.", least=0.0
@@ -153,6 +166,7 @@ class Settings:
     cors_origins: str = _setting(
         "", "Origins of web apps, comma separated, or *; empty: no CORS headers."
     )
+    k_service: str = _setting("", "Cloud Run sets it, and so tells that it is no local machine.")
     threads: int = _setting(
         256,
         "Requests that one instance serves at once; turns that RELAY carries do not count.",
@@ -172,8 +186,24 @@ class Settings:
         """Of an owner who has none of its own."""
         return Limits(self.rate_limit, self.daily_token_budget, self.max_concurrent_turns)
 
+    @property
+    def key_of_agents(self) -> str:
+        return self.agent_key or self.admin_key
+
+    @property
+    def lets_agents_in(self) -> bool:
+        """With a key; without one, only on a machine of one's own where anybody may talk."""
+        return bool(self.key_of_agents) or (self.auth_ways == {"open"} and not self.k_service)
+
+    @property
+    def has_upstream(self) -> bool:
+        """Whether there is a model API, or agents alone."""
+        return bool(self.gpt_api_key) or self.openai_base_url != Settings.openai_base_url
+
     def may_name(self, model: str) -> bool:
         """Whether a client may ask for this model."""
+        if not self.has_upstream:
+            return model == AGENT
         allowed = _words(self.allowed_models)
         return not allowed or model in allowed or model == self.gpt_model
 
@@ -200,8 +230,7 @@ def parse_settings(environment: Mapping[str, str]) -> Settings:
                 values[field.name] = _parse(field, text.strip())
             except ValueError as problem:
                 problems.append(f"{name}: {problem}")
-    on_cloud_run = bool(environment.get("K_SERVICE"))
-    values.setdefault("auth", "keys" if on_cloud_run else "open")
+    values.setdefault("auth", "keys" if "k_service" in values else "open")
     settings = Settings(**values)
     problems += _missing(settings, given=set(values))
     if problems:
@@ -234,10 +263,12 @@ def _parse(field: dataclasses.Field[Any], text: str) -> Any:
 
 def _missing(settings: Settings, given: set[str]) -> list[str]:
     problems = []
-    if not {"gpt_api_key", "openai_base_url"} & given:
+    if not {"gpt_api_key", "openai_base_url"} & given and settings.gpt_model != AGENT:
         problems.append("GPT_API_KEY: is missing")
     if not {"redis_host", "redis_url"} & given:
         problems.append("REDIS_HOST: is missing (or give REDIS_URL)")
+    if settings.agent_ping_seconds > 60:
+        problems.append("AGENT_PING_SECONDS: must be at most 60")
     if settings.redis_port > 65535:
         problems.append("REDIS_PORT: must be at most 65535")
     if settings.redis_url and not settings.redis_url.startswith(_REDIS_SCHEMES):

@@ -27,6 +27,10 @@ class Shutdown:
         faulthandler.register(signal.SIGTERM, file=sender, all_threads=False, chain=True)
         threading.Thread(target=self._wait, args=(receiver,), daemon=True).start()
 
+    @property
+    def has_begun(self) -> bool:
+        return self._due_at < float("inf")
+
     def is_time(self, now: float) -> bool:
         """Whether a running turn must end now (monotonic seconds)."""
         return now >= self._due_at

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from chat import branches, completions, context
+from chat import branches, context
 from chat.chats import Chats
 from chat.context import Prompt
 from chat.credentials import Caller
@@ -25,7 +25,6 @@ from chat.errors import (
     ChatkeepError,
     IdempotencyConflict,
     InvalidRequest,
-    NotAllowed,
     NotFound,
     RateLimited,
     TurnInProgress,
@@ -33,6 +32,7 @@ from chat.errors import (
 from chat.history import History
 from chat.keyspace import ChatRef
 from chat.messages import Ask, TurnRef, find_ref, id_of, new_nonce, read_answer
+from chat.models import Models
 from chat.outcomes import Begun, Busy, Changed, Known, Limited, Look, Outcome, Stranger
 from chat.reader import Reader
 from chat.recovery import Recovery
@@ -40,7 +40,6 @@ from chat.run import Place, Run
 from chat.settings import Settings
 from chat.shutdown import Shutdown
 from chat.streams import Logs, LogWriter
-from chat.upstream import Upstream
 from chat.users import Users
 
 _ASK_AGAIN_SECONDS = 0.5
@@ -61,7 +60,7 @@ class Turns:
         chats: Chats,
         logs: Logs,
         writer: LogWriter,
-        upstream: Upstream,
+        models: Models,
         users: Users,
         settings: Settings,
         shutdown: Shutdown,
@@ -71,7 +70,7 @@ class Turns:
         self._chats = chats
         self._logs = logs
         self._writer = writer
-        self._upstream = upstream
+        self._models = models
         self._settings = settings
         self._shutdown = shutdown
         self._recovery = Recovery(history, logs, writer, settings.gpt_model)
@@ -88,7 +87,8 @@ class Turns:
         try:
             branch = self._find_branch(chat, begun, ask)
             prompt = self._build_prompt(begun, branch, ask)
-            model = self._model(begun, ask)
+            parent_id = id_of(branch.messages[-1]) if branch.messages else None
+            model, call = self._models.open(chat, begun, ask, prompt, parent_id)
         except ChatkeepError:
             self._history.drop(chat, begun.ref, ask)
             raise
@@ -100,10 +100,10 @@ class Turns:
                 model,
                 prompt.tokens,
                 prompt.start if branch.linear else None,
-                id_of(branch.messages[-1]) if branch.messages else None,
+                parent_id,
                 branches.forks_after(begun.forks, begun.revision, branch.leaf),
             ),
-            lambda text: self._upstream.call(self._encode(model, prompt, ask, text)),
+            call,
             history=self._history,
             writer=self._writer,
             settings=self._settings,
@@ -153,7 +153,7 @@ class Turns:
         begun = self._attempt(caller, chat, "", None)
         assert isinstance(begun, Begun)
         branch = self._find_branch(chat, begun, ask)
-        return self._model(begun, ask), self._build_prompt(begun, branch, ask)
+        return self._models.name(begun, ask), self._build_prompt(begun, branch, ask)
 
     def _attempt(self, caller: Caller, chat: ChatRef, nonce: str, ask: Ask | None) -> Outcome:
         outcome = self._history.begin(chat, caller, nonce, ask)
@@ -239,27 +239,7 @@ class Turns:
 
     def check_model(self, model: str) -> None:
         """Raises NotAllowed for a model that may not be asked for; "" is the default one."""
-        if model and not self._settings.may_name(model):
-            raise NotAllowed("This model may not be used here.", param="model")
-
-    def _model(self, begun: Begun, ask: Ask) -> str:
-        model = ask.model or begun.model or self._settings.gpt_model
-        self.check_model(model)
-        return model
-
-    def _max_tokens(self, ask: Ask) -> int | None:
-        most = self._settings.max_output_tokens
-        return min(ask.max_tokens or most, most) if most else ask.max_tokens
-
-    def _encode(self, model: str, prompt: Prompt, ask: Ask, text: str) -> bytes:
-        return completions.encode_request(
-            model,
-            context.go_on(prompt.messages, text) if text else prompt.messages,
-            stream=ask.stream,
-            temperature=ask.temperature,
-            max_tokens=self._max_tokens(ask),
-            openai_itself=self._upstream.openai_itself,
-        )
+        self._models.check(model)
 
     def _find_turn(self, chat: ChatRef, turn_id: str | None, look: Look) -> TurnRef | None:
         if turn_id is None:

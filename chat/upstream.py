@@ -12,6 +12,7 @@ import socket
 import ssl
 import threading
 import time
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -80,8 +81,31 @@ class Upstream:
         return HTTPConnection(host, port, timeout=_CONNECT_SECONDS)
 
 
+class ModelCall(Protocol):
+    """What a turn hears an answer from: the model API, or an agent."""
+
+    answering: bool
+
+    @property
+    def agent(self) -> str:
+        """Which agent answers, if one does."""
+
+    def fileno(self) -> int | None:
+        """What shows when there is something to `read`; None while that is not all."""
+
+    def read(self, timeout: float) -> bytes | None:
+        """Wait at most `timeout` seconds for bytes of the answer; b"" is its end, None "not yet"."""
+
+    def drain(self) -> None:
+        """After the last event: leave everything in order."""
+
+    def close(self) -> None: ...
+
+
 class Call:
     """One call: `read` it until it returns b"", or raises what the client is to be told."""
+
+    agent = ""
 
     def __init__(self, upstream: Upstream, request: bytes) -> None:
         self.answering = False

@@ -18,6 +18,7 @@ import urllib3
 
 from chat.web.account import AccountRoutes
 from chat.web.admin import AdminRoutes
+from chat.web.dial_in import AgentRoutes
 from chat.web.native import NativeRoutes
 from chat.web.other_apis import OtherRoutes
 from chat.web.routes import Route
@@ -41,6 +42,7 @@ def all_routes() -> list[Route]:
         *NativeRoutes(nothing, nothing, nothing, nothing).routes(),
         *OtherRoutes(nothing, nothing, nothing, nothing).routes(),
         *AccountRoutes(nothing).routes(),
+        *AgentRoutes(nothing, nothing, nothing, 0).routes(),
         *AdminRoutes(nothing, nothing, 0).routes(),
     ]
 

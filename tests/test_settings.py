@@ -92,7 +92,14 @@ def test_a_switch_can_be_said_in_several_ways(text: str) -> None:
 
 def test_secrets_are_not_shown() -> None:
     secrets = [f.name for f in dataclasses.fields(Settings) if f.metadata["secret"]]
-    assert secrets == ["gpt_api_key", "redis_password", "redis_url", "admin_key", "encryption_key"]
+    assert secrets == [
+        "gpt_api_key",
+        "redis_password",
+        "redis_url",
+        "admin_key",
+        "agent_key",
+        "encryption_key",
+    ]
     values = {name.upper(): "redis://hidden" for name in secrets} | {"ENCRYPTION_KEY": "ab" * 32}
     shown = repr(parse_settings(values))
     assert "hidden" not in shown and "abab" not in shown

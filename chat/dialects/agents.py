@@ -12,7 +12,7 @@ def read_request(raw: bytes, accept: str) -> Ask:
     """The body of POST /api/ask; raises InvalidRequest."""
     body = Body(raw)
     parent_id = body.text("parent_id", longest=_LONGEST_NAME) or None
-    return Ask(content=body.content("content"), parent_id=parent_id)
+    return Ask(content=body.content("content"), parent_id=parent_id, prefers_agents=True)
 
 
 def write_answer(answer: AssistantMessage) -> object:

@@ -12,7 +12,7 @@ local owner = ARGV[14] == '1' and redis.call('HMGET', KEYS[4], 'k:' .. ARGV[13],
   'daily_token_budget', 'max_concurrent_turns', 'rate', 'spent', 'running', 'created_at') or {}
 if ARGV[13] ~= '' and not is_good(owner[1], now) then return {'rejected', now} end
 if ARGV[14] == '1' and not owner[8] then return {'stranger', now} end
-local chat = redis.call('HMGET', KEYS[1], 'turn', 'lease', 'message_count', 'start', 'model', 'system', ARGV[6], 'created_at', 'forks')
+local chat = redis.call('HMGET', KEYS[1], 'turn', 'lease', 'message_count', 'start', 'model', 'system', ARGV[6], 'created_at', 'forks', 'agent')
 local turn, count, start = chat[1] or '', tonumber(chat[3] or 0), tonumber(chat[4] or 0)
 local limit, rest, reset = 0, 0, 0
 if turn == '' or turn ~= ARGV[1] then
@@ -37,4 +37,4 @@ if turn == '' or turn ~= ARGV[1] then
 end
 local forks = chat[9] or ''
 local messages = count > start and forks == '' and redis.call('LRANGE', KEYS[2], start - count, -1) or {}
-return {'begun', now, count, start, chat[5] or '', chat[6] or '', forks, messages, limit, math.max(0, rest - 1), reset}
+return {'begun', now, count, start, chat[5] or '', chat[6] or '', forks, chat[10] or '', messages, limit, math.max(0, rest - 1), reset}

@@ -1,0 +1,150 @@
+"""The routes of agents: where they dial in, who may, and who is connected."""
+
+import contextlib
+import threading
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import Request, Response
+
+from chat.agents import Agents
+from chat.credentials import same
+from chat.dialects.agents import write_error
+from chat.errors import (
+    InvalidRequest,
+    KeyMissing,
+    KeyRejected,
+    NotAllowed,
+    RateLimited,
+)
+from chat.messages import timestamp
+from chat.settings import Settings
+from chat.shutdown import Shutdown
+from chat.web.access import credential
+from chat.web.routes import Route, json_response
+
+_LOCAL = frozenset(("localhost", "127.0.0.1", "::1"))
+
+
+class Door:
+    """Who may dial in."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._key = settings.key_of_agents
+        self._lets_in = settings.lets_agents_in
+        self._origins = {o.strip() for o in settings.cors_origins.split(",") if o.strip()}
+        self.places = max(1, settings.threads // 2)  # the other threads are for people
+
+    def check(self, request: Request) -> None:
+        """Raises KeyMissing, KeyRejected and NotAllowed."""
+        self._check_origin(request)
+        query = request.args
+        given = [credential(request), query.get("key", ""), query.get("admin_key", "")]
+        if any(same(key, self._key) for key in given):
+            return
+        if any(given) and self._key:
+            raise KeyRejected("This key lets no agent in.")
+        if self._key:
+            raise KeyMissing("A key is needed: Authorization, or `key` in the query.")
+        # The name as well: a web page may have its own name point to this machine.
+        if not (self._lets_in and _hostname(f"//{request.host}") in _LOCAL):
+            raise NotAllowed("No agent is let in here: AGENT_KEY is not set.")
+
+    def _check_origin(self, request: Request) -> None:
+        """Browsers say which page they dial for; it must be ours, or one of CORS_ORIGINS."""
+        origin = request.headers.get("Origin", "")
+        if not origin or "*" in self._origins or origin in self._origins:
+            return
+        if origin.partition("://")[2] != request.host:
+            raise NotAllowed("Pages of this origin may not dial in (CORS_ORIGINS).", param="Origin")
+
+
+class AgentRoutes:
+    """Where agents come in, and where they are listed."""
+
+    def __init__(self, agents: Agents, door: Door, shutdown: Shutdown, max_bytes: int) -> None:
+        self._agents = agents
+        self._door = door
+        self._shutdown = shutdown
+        self._max_bytes = max_bytes
+        self._connected = 0
+        self._counting = threading.Lock()
+
+    def routes(self) -> list[Route]:
+        return [
+            Route(
+                "GET",
+                "/client/register",
+                self.register,
+                write_error,
+                access="anyone",
+                status=101,
+                query=("key", "admin_key"),
+            ),
+            Route(
+                "GET",
+                "/api/connections",
+                self.connections,
+                write_error,
+                access="admin",
+                query=("admin_key",),
+            ),
+        ]
+
+    def connections(self, request: Request) -> Response:
+        """All agents that are connected, on all instances."""
+        return json_response(
+            {
+                "connections": [
+                    {
+                        "Ws": {},
+                        "Id": seen.agent,
+                        "Heartbeat": timestamp(seen.heartbeat_ms),
+                        "LastMessageTime": timestamp(seen.message_ms),
+                    }
+                    for seen in self._agents.connections()
+                ]
+            }
+        )
+
+    def register(self, request: Request) -> Response:
+        """Dial in as an agent, over a WebSocket."""
+        self._door.check(request)
+        theirs = request.environ.get("gunicorn.socket")
+        if request.headers.get("Upgrade", "").lower() != "websocket" or theirs is None:
+            raise InvalidRequest("This path speaks WebSocket.", param="Upgrade")
+        from chat.web.agent_socket import (
+            Session,
+        )  # few instances need it: a cold start does not wait
+
+        with self._place():
+            Session(self._agents, self._shutdown, request, theirs, self._max_bytes).run()
+        return _Done(status=101)
+
+    @contextlib.contextmanager
+    def _place(self) -> Any:
+        with self._counting:
+            if self._connected >= self._door.places:
+                raise RateLimited("This instance has all the agents it can hold.", retry_after=5)
+            self._connected += 1
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._connected -= 1
+
+
+class _Done(Response):
+    """No more is to be said: so the server, which knows nothing of WebSockets, is made to hang up."""
+
+    def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
+        self.close()
+        raise StopIteration
+
+
+def _hostname(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""

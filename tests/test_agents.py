@@ -1,0 +1,399 @@
+"""Agents: machines that dial in over a WebSocket and answer as a model would."""
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.commands import monitored
+from dev.model import ModelServer
+from dev.redis_server import RedisServer
+from tests.harness import ADMIN_KEY, ENCRYPTION_KEYS, Client, Function, as_admin, wait_until
+from tests.websocket import PATH, Refused, SeedAgent, WebSocket
+
+SETTINGS = {
+    "ADMIN_KEY": ADMIN_KEY,
+    "AGENT_PING_SECONDS": "1",
+    "UPSTREAM_TIMEOUT_SECONDS": "8",
+    "KEEPALIVE_SECONDS": "0.5",
+}
+AS_AGENT = {"Authorization": ADMIN_KEY}
+
+
+@pytest.fixture(scope="module")
+def instances(start_function: Any) -> tuple[Function, Function]:
+    return start_function(**SETTINGS), start_function(**SETTINGS)
+
+
+@pytest.fixture
+def a(instances: tuple[Function, Function], model: ModelServer) -> Client:
+    return instances[0].client
+
+
+@pytest.fixture
+def b(instances: tuple[Function, Function], model: ModelServer) -> Client:
+    return instances[1].client
+
+
+@pytest.fixture
+def agents(a: Client, b: Client) -> Iterator["Agents"]:
+    started = Agents(a)
+    yield started
+    started.stop()
+    assert wait_until(lambda: not connections(a)), connections(a)
+
+
+class Agents:
+    """Starts agents, and waits until they are in the pool."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._all: list[SeedAgent] = []
+
+    def start(self, client: Client, answer: Any = None, **options: Any) -> SeedAgent:
+        agent = SeedAgent(client.base, answer, headers=AS_AGENT, **options)
+        self._all.append(agent)
+        assert wait_until(lambda: agent.id in connections(self._client))
+        return agent
+
+    def stop(self) -> None:
+        for agent in self._all:
+            agent.stop()
+
+
+def connections(client: Client) -> list[str]:
+    reply = as_admin(client.base).get("/api/connections")
+    assert reply.status == 200, reply.body
+    return [connection["Id"] for connection in reply.json["connections"]]
+
+
+def ask(client: Client, content: str, **fields: Any) -> Any:
+    return client.post("/api/ask", {"content": content, **fields})
+
+
+def test_an_agent_that_knows_the_old_protocol_alone_serves_a_conversation(
+    a: Client, agents: Agents, model: ModelServer
+) -> None:
+    agent = agents.start(a)
+    first = ask(a, "Hello").json
+    assert (first["content"], first["error"]) == ("You said: Hello", "")
+    chat = first["conversation_id"]
+    for number in range(3):
+        reply = ask(a, f"More {number}", conversation_id=chat)
+        assert reply.json["content"] == f"You said: More {number}"
+    assert [m["content"] for m in a.get(f"/{chat}/chat").json][-2:] == [
+        "More 2",
+        "You said: More 2",
+    ]
+    assert a.get(f"/{chat}/chat").json[-1]["model"] == "agent"
+    asked = agent.asked[-1]
+    assert asked["content"] == "More 2" and len(asked["messages"]) == 7
+    assert len({data["conversation_id"] for data in agent.asked}) == 1
+    assert model.requests == []
+
+
+def test_model_agent_is_a_model_like_any_other(a: Client, agents: Agents, chat_id: str) -> None:
+    agents.start(a)
+    reply = a.say(chat_id, "Hi", model="agent").json
+    assert (reply["content"], reply["model"], reply["status"]) == (
+        "You said: Hi",
+        "agent",
+        "completed",
+    )
+    events = a.say(chat_id, "Again", model="agent", stream=True).events
+    assert events[0].name == "started" and events[-1].name == "completed"
+    assert "".join(e.data["text"] for e in events if e.name == "delta") == "You said: Again"
+    assert a.get(f"/{chat_id}").json["message_count"] == 4
+
+
+def test_an_ask_finds_an_agent_of_another_instance(
+    a: Client, b: Client, agents: Agents, chat_id: str
+) -> None:
+    agent = agents.start(b)
+    assert a.say(chat_id, "Hi", model="agent").json["content"] == "You said: Hi"
+    assert ask(a, "x").json["content"] == "You said: x"
+    events = a.say(chat_id, "y", model="agent", stream=True).events
+    assert events[-1].data["content"] == "You said: y"
+    assert agent.answered == 3
+
+
+def test_least_recently_used_first_and_a_conversation_stays_until_its_agent_is_gone(
+    a: Client, b: Client, agents: Agents
+) -> None:
+    three = {agent.id: agent for agent in (agents.start(c) for c in (a, a, b))}
+    chats = [ask(a, f"first of {n}").json["conversation_id"] for n in range(3)]
+    assert [len(agent.asked) for agent in three.values()] == [1, 1, 1]
+    for chat in chats * 2:
+        ask(b, "more", conversation_id=chat)
+    assert [len(agent.asked) for agent in three.values()] == [3, 3, 3]
+    for agent in three.values():
+        assert len({data["conversation_id"] for data in agent.asked}) == 1
+    gone = next(iter(three.values()))
+    ours = next(c for c in chats if a.get(f"/{c}/chat").json[-1] and _said_to(a, c, gone))
+    gone.stop()
+    assert wait_until(lambda: gone.id not in connections(a))
+    assert ask(a, "and now?", conversation_id=ours).json["content"] == "You said: and now?"
+    taken = next(agent for agent in three.values() if agent.asked[-1]["content"] == "and now?")
+    assert len(taken.asked[-1]["messages"]) == 7
+
+
+def _said_to(client: Client, chat: str, agent: SeedAgent) -> bool:
+    first = client.get(f"/{chat}/chat").json[0]
+    return any(data["message_id"] == first["id"] for data in agent.asked)
+
+
+def test_an_agent_that_comes_back_with_its_id_takes_the_place_of_its_old_socket(
+    a: Client, b: Client, agents: Agents
+) -> None:
+    old = agents.start(a)
+    for client in (a, b):
+        new = agents.start(client, agent_id=old.id)
+        old.thread.join(5)
+        assert old.ws.closed == (1008, "It has connected again.")
+        assert wait_until(lambda id=new.id: connections(a) == [id])
+        assert ask(a, "x").json["content"] == "You said: x" and len(new.asked) == 1
+        old = new
+
+
+def test_without_an_agent_the_model_api_answers_and_without_both_nobody(
+    a: Client, start_function: Any, chat_id: str
+) -> None:
+    reply = ask(a, "x")
+    assert reply.json["content"].startswith("You sent 1 message.")
+    refused = a.say(chat_id, "x", model="agent")
+    assert (refused.status, refused.code) == (503, "no_agent")
+    assert refused.headers["Retry-After"] == "1"
+    assert a.get(f"/{chat_id}/chat").json == []
+    alone = start_function(
+        GPT_API_KEY="", OPENAI_BASE_URL="", GPT_MODEL="agent", ADMIN_KEY=ADMIN_KEY
+    ).client
+    reply = ask(alone, "x")
+    assert (reply.status, reply.json) == (503, {"error": "No available clients"})
+    assert alone.say(chat_id, "x", model="gpt-5").status == 403
+
+
+def test_an_error_of_an_agent_is_told(a: Client, agents: Agents, chat_id: str) -> None:
+    def fail(data: dict[str, Any]) -> str:
+        raise RuntimeError("out of memory; my key is sk-abcdefgh")
+
+    agents.start(a, fail)
+    reply = a.say(chat_id, "x", model="agent")
+    assert (reply.status, reply.code) == (502, "upstream_refused")
+    assert reply.json["error"]["message"] == "The agent failed: out of memory; my key is ***"
+    assert a.get(f"/{chat_id}/chat").json == []
+
+
+def test_a_silent_agent_is_pinged_and_a_dead_one_dropped(
+    a: Client, b: Client, agents: Agents
+) -> None:
+    quiet = agents.start(a)
+    assert wait_until(lambda: quiet.pings >= 2, 5)
+    assert connections(b) == [quiet.id]
+    quiet.silent = True
+    assert wait_until(lambda: connections(b) == [], 5)
+    assert wait_until(lambda: quiet.ws.closed == (1008, "No pong came."))
+
+
+def test_a_lost_agent_is_replaced_once(a: Client, b: Client, agents: Agents, chat_id: str) -> None:
+    lost: list[SeedAgent] = []
+
+    def vanish(data: dict[str, Any]) -> str:
+        lost[-1].ws.drop()
+        time.sleep(60)
+        return ""
+
+    for client in (a, b):
+        good = agents.start(b)
+        ask(a, "so that it is not the next")
+        lost.append(agents.start(client, vanish))
+        reply = a.say(chat_id, "x", model="agent")
+        assert reply.json["content"] == "You said: x", reply.body
+        assert len(lost[-1].asked) == 1
+        good.stop()
+        assert wait_until(lambda: connections(a) == [])
+
+
+def test_when_the_second_agent_is_lost_too_the_turn_ends(
+    a: Client, b: Client, agents: Agents, chat_id: str
+) -> None:
+    both: list[SeedAgent] = []
+
+    def vanish(data: dict[str, Any]) -> str:
+        for agent in both:
+            if data in agent.asked:
+                agent.ws.drop()
+        time.sleep(60)
+        return ""
+
+    both += [agents.start(a, vanish), agents.start(b, vanish)]
+    reply = a.say(chat_id, "x", model="agent")
+    assert (reply.status, reply.code) == (503, "upstream_unavailable"), reply.body
+    again = a.say(chat_id, "x", model="agent")
+    assert (again.status, again.code) == (503, "no_agent")
+    assert a.get(f"/{chat_id}/chat").json == []
+
+
+def test_an_agent_that_says_nothing_more_times_out(a: Client, agents: Agents, chat_id: str) -> None:
+    agents.start(a, lambda data: time.sleep(60) or "")
+    reply = a.say(chat_id, "x", model="agent")
+    assert (reply.status, reply.code) == (504, "upstream_timeout")
+
+
+@pytest.mark.parametrize(
+    "headers, path, status",
+    [
+        ({}, PATH, 401),
+        ({"Authorization": "Bearer nonsense"}, PATH, 401),
+        ({}, f"{PATH}?key=nonsense", 401),
+        ({"Origin": "https://evil.example"}, f"{PATH}?key={ADMIN_KEY}", 403),
+        ({"Origin": "null", "Authorization": ADMIN_KEY}, PATH, 403),
+    ],
+)
+def test_who_may_not_dial_in_is_told_why(
+    a: Client, headers: dict[str, str], path: str, status: int
+) -> None:
+    with pytest.raises(Refused) as refused:
+        WebSocket(a.base, path, headers)
+    assert refused.value.status == status
+    assert json.loads(refused.value.body)["error"]
+    assert connections(a) == []
+
+
+def test_a_browser_brings_the_key_in_the_query(a: Client, agents: Agents) -> None:
+    origin = {"Origin": a.base}
+    for name in ("key", "admin_key"):
+        agent = SeedAgent(a.base, headers=origin, path=f"{PATH}?{name}={ADMIN_KEY}")
+        assert wait_until(lambda id=agent.id: connections(a) == [id])
+        agent.stop()
+        assert wait_until(lambda: connections(a) == [])
+
+
+def test_an_agent_key_of_its_own_and_none_at_all(start_function: Any, model: ModelServer) -> None:
+    own = start_function(ADMIN_KEY=ADMIN_KEY, AGENT_KEY="agents-only").client
+    with pytest.raises(Refused):
+        WebSocket(own.base, headers=AS_AGENT)
+    WebSocket(own.base, headers={"Authorization": "Bearer agents-only"}).drop()
+    nobody = start_function(AUTH="jwt", FIREBASE_PROJECT="p").client
+    with pytest.raises(Refused) as refused:
+        WebSocket(nobody.base)
+    assert refused.value.status == 403
+    cloud = start_function(K_SERVICE="x", AUTH="open").client
+    with pytest.raises(Refused):
+        WebSocket(cloud.base)
+    local = start_function().client
+    WebSocket(local.base).drop()
+    with pytest.raises(Refused):  # a page whose own name points to this machine
+        WebSocket(local.base, headers={"Origin": "http://evil.example"}, host="evil.example")
+
+
+def test_what_is_no_websocket_and_no_handshake_is_refused(a: Client) -> None:
+    assert a.get(PATH, **AS_AGENT).status == 400
+    for headers in ({"Upgrade": "websocket"}, {"Upgrade": "websocket", "Connection": "Upgrade"}):
+        assert a.get(PATH, **AS_AGENT, **headers).status == 400
+
+
+def test_garbage_and_too_much_close_the_socket_with_a_reason_and_disturb_nobody(
+    a: Client, agents: Agents
+) -> None:
+    good = agents.start(a)
+    garbage = ["", "x", "[]", '{"id": 5, "message": "pong"}', "{" * 100_000, "\ud7ff" * 10]
+    for text in garbage:
+        for meets in (False, True):
+            socket = WebSocket(a.base, headers=AS_AGENT)
+            offered = socket.receive()
+            if meets:
+                socket.send(offered or "")
+            socket.send(text)
+            assert socket.receive() is None and socket.closed
+            assert socket.closed[0] == 1007 and socket.closed[1], (text, socket.closed)
+    for size in (2_000_000, 100_000_000):
+        socket = WebSocket(a.base, headers=AS_AGENT)
+        socket.send(socket.receive() or "")
+        try:
+            socket.send_frame(b"x" * size)
+        except OSError:
+            pass
+        while socket.receive() is not None:
+            pass  # pings, from before
+        assert socket.closed and socket.closed[0] == 1009, (size, socket.closed)
+        assert ask(a, "still there?").json["content"] == "You said: still there?"
+    assert connections(a) == [good.id] and good.ws.closed is None
+
+
+def in_parallel(count: int, work: Any) -> None:
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert not any(thread.is_alive() for thread in threads), "somebody hangs"
+
+
+def test_two_hundred_questions_are_each_answered_once_and_spread_evenly(
+    a: Client, b: Client, agents: Agents
+) -> None:
+    three = [agents.start(client) for client in (a, b, b)]
+    replies: list[Any] = []
+
+    def client(number: int) -> None:
+        for n in range(number, 200, 16):
+            reply = ask((a, b)[n % 2], f"question {n}")
+            replies.append((n, reply.status, reply.json.get("content")))
+
+    in_parallel(16, client)
+    assert sorted(replies) == [(n, 200, f"You said: question {n}") for n in range(200)]
+    asked = Counter(data["content"] for agent in three for data in agent.asked)
+    assert set(asked.values()) == {1} and len(asked) == 200
+    assert sorted(len(agent.asked) for agent in three) == [66, 67, 67]
+
+
+@pytest.mark.parametrize("dialled, commands, billed", [("a", 1, 3), ("b", 4, 7)])
+def test_a_question_costs_at_most_four_commands(
+    dialled: str, commands: int, billed: int, tmp_path: Path
+) -> None:
+    """Besides the turn's own; as Upstash bills them, with those inside the script, seven."""
+    redis = RedisServer(tmp_path).start()
+    settings = {"REDIS_URL": redis.url, "OPENAI_BASE_URL": "http://127.0.0.1:1/v1"}
+    functions = {name: Function(settings, tmp_path / name).start() for name in "ab"}
+    agent = SeedAgent(functions[dialled].client.base)
+    try:
+        client = functions["a"].client
+        for _ in range(3):  # everybody has heard of everybody, and the scripts are known
+            assert wait_until(lambda: client.say("chat", "x", model="agent").status == 200)
+        with monitored(redis) as seen:
+            assert client.say("chat", "x", model="agent").status == 200
+            time.sleep(0.3)
+        mine = [c for c in seen if "{agents}" in c["command"]]
+        sent = [c["command"].split()[0] for c in mine if c["client_type"] != "lua"]
+        assert len(sent) <= commands, sent
+        assert len(mine) <= billed, [c["command"] for c in mine]
+    finally:
+        agent.stop()
+        for function in functions.values():
+            function.kill()
+        redis.stop()
+
+
+def test_what_is_said_crosses_redis_encrypted(tmp_path: Path) -> None:
+    redis = RedisServer(tmp_path).start()
+    settings = {"REDIS_URL": redis.url, "OPENAI_BASE_URL": "http://127.0.0.1:1/v1"}
+    settings["ENCRYPTION_KEY"] = ENCRYPTION_KEYS[0]
+    functions = [Function(settings, tmp_path / f"{n}.log").start() for n in range(2)]
+    agent = SeedAgent(functions[1].client.base)
+    try:
+        with monitored(redis) as seen:
+            client = functions[0].client
+            assert wait_until(lambda: client.say("chat", "word", model="agent").status == 200)
+        crossed = [c["command"] for c in seen if "ck:inbox" in c["command"]]
+        assert any("XADD" in command for command in crossed)
+        assert not [command for command in crossed if "You said" in command or '"word' in command]
+    finally:
+        agent.stop()
+        for function in functions:
+            function.kill()
+        redis.stop()
