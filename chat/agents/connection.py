@@ -100,7 +100,7 @@ class Connection:
     def _patience(self) -> float:
         if self._open:
             return max(self._patience_seconds, self._ping_seconds)
-        return min(_PONG_SECONDS, self._ping_seconds) if self._waiting else self._ping_seconds
+        return _PONG_SECONDS if self._waiting else max(_PONG_SECONDS, self._ping_seconds)
 
     def _ping(self, now: float) -> list[str]:
         if self._pinged_at is not None:

@@ -5,10 +5,10 @@ Anybody may `ask`, `forget` and `hang_up`; all else is for the thread of the soc
 to one of another in batches: at once first, then after growing pauses.
 """
 
-import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from chat.agents.connection import Connection, Word
 from chat.agents.pool import Pool, Seen
@@ -19,7 +19,6 @@ _PAUSE_GROWTH = 1.5
 _LONGEST_PAUSE_SECONDS = 1.0
 _AFTER_FAILURE_SECONDS = 0.5
 _LAST_TRIES = 3
-log = logging.getLogger("chatkeep")
 
 Hear = Callable[[Word], None]
 
@@ -42,9 +41,10 @@ class Line:
             return self._connection.ask(question, data, time.monotonic())
 
         self._call(call)
-        if self._ended and call in self._calls:
-            self._calls.remove(call)
-            self._tell(hearer, Word(question, "gone"))
+        if self._ended:
+            with suppress(ValueError):  # unless `end` has found it
+                self._calls.remove(call)
+                self._tell(hearer, Word(question, "gone"))
 
     def forget(self, question: str) -> None:
         """Nobody wants the answer any more."""
