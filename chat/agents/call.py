@@ -134,7 +134,8 @@ class AgentCall:
             raise UpstreamUnavailable("Two agents were lost before they answered.", retry_after=1)
         self._replaced = True
         self._exchange.end(self, complete=True)
-        self._ask("", without=self.agent)
+        # It may have dialled another instance by now; then it can be asked there.
+        self._ask("", without=f"{self.agent} {self.instance}")
 
     def _wait(self, timeout: float) -> None:
         poll = select.poll()

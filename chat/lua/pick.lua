@@ -1,7 +1,7 @@
 -- Find an agent for a question: the one that is wished for, else the least recently used one; and
 -- hand the question to its instance. An instance without an inbox is dead: its agents are dropped.
 -- KEYS  pool, then the inboxes of other instances
--- ARGV  own instance, agent wished for, agent to leave out, id of the question, the question ("" = it
+-- ARGV  own instance, agent wished for, member of the pool to leave out, id of the question, the question ("" = it
 --       can be handed to nobody else), then the names of those instances
 -- Returns {agent, instance}; {"", instance} when that one's inbox must be among KEYS; or {}: none.
 local inboxes, dead = {}, {}
@@ -19,7 +19,7 @@ for _, wished in ipairs({true, false}) do
     local agent, instance = string.match(pool[i], '^(%S+) (%S+)$')
     if dead[instance] then
       redis.call('ZREM', KEYS[1], pool[i])
-    elseif agent ~= ARGV[3] and (agent == ARGV[2]) == wished then
+    elseif pool[i] ~= ARGV[3] and (agent == ARGV[2]) == wished then
       if instance ~= ARGV[1] and (ARGV[5] == '' or not inboxes[instance]) then return {'', instance} end
       if hand_over(agent, instance) then
         redis.call('ZADD', KEYS[1], 'XX', newest + 1, pool[i])
