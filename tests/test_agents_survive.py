@@ -174,6 +174,39 @@ def test_a_frozen_instance_loses_its_agents_and_gets_them_back(
             agent.stop()
 
 
+def test_an_agent_that_dials_in_elsewhere_is_asked_again_what_its_dead_instance_took_along(
+    start_function: Any, model: ModelServer
+) -> None:
+    here, dying = start_function(**SETTINGS), start_function(**SETTINGS)
+    asked, gate = threading.Event(), threading.Event()
+
+    def hold(data: dict[str, Any]) -> str:
+        asked.set()
+        gate.wait(20)
+        return "too late"
+
+    first = SeedAgent(dying.client.base, hold, agent_id="the-only-one", headers=AS_AGENT)
+    again: list[SeedAgent] = []
+    try:
+        assert wait_until(lambda: connections(here.client) == ["the-only-one"])
+        replies: list[Any] = []
+
+        def say() -> None:
+            replies.append(here.client.say("taken-along", "Hi", model="agent"))
+
+        thread = threading.Thread(target=say)
+        thread.start()
+        assert asked.wait(10)
+        dying.kill()
+        again.append(SeedAgent(here.client.base, agent_id="the-only-one", headers=AS_AGENT))
+        thread.join(15)
+        assert [reply.json["content"] for reply in replies] == ["You said: Hi"]
+    finally:
+        gate.set()
+        for agent in [first, *again]:
+            agent.stop()
+
+
 def test_an_instance_that_is_told_to_end_sends_its_agents_away_when_they_have_answered(
     start_function: Any, model: ModelServer
 ) -> None:
