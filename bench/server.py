@@ -1,5 +1,6 @@
 """A subject as it runs: on a core of its own, with a Redis of its own, and watched by its process."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -82,7 +83,8 @@ class Server:
     def stop(self) -> None:
         """End its processes, its Redis stays."""
         if self._process:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait(10)
             self._process = None
 

@@ -80,6 +80,8 @@ LITELLM = Subject(
         str(_PEERS / "litellm/bin/litellm"),
         *("--host=127.0.0.1", "--port={port}", "--config={folder}/litellm.yaml"),
     ),
+    # Only for a server that nobody but us can reach.
+    {"LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true"},
     path=_OPENAI_PATH,
     body=_OPENAI_BODY,
     most_streams=250,
