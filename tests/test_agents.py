@@ -119,7 +119,7 @@ def test_an_ask_finds_an_agent_of_another_instance(
     assert ask(a, "x").json["content"] == "You said: x"
     events = a.say(chat_id, "y", model="agent", stream=True).events
     assert events[-1].data["content"] == "You said: y"
-    assert agent.answered == 3
+    assert len(agent.asked) == 3
 
 
 def test_least_recently_used_first_and_a_conversation_stays_until_its_agent_is_gone(
@@ -322,7 +322,10 @@ def test_garbage_and_too_much_close_the_socket_with_a_reason_and_disturb_nobody(
             pass  # pings, from before
         assert socket.closed and socket.closed[0] == 1009, (size, socket.closed)
         reply = ask(a, "still there?")
-        assert reply.json.get("content") == "You said: still there?", (size, reply.json)
+        assert reply.json.get("content") == "You said: still there?", (
+            size,
+            reply.json,
+        )
     assert connections(a) == [good.id] and good.ws.closed is None
 
 

@@ -10,7 +10,7 @@ import struct
 import threading
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from flask import Request
@@ -38,7 +38,7 @@ class Session:
         self._agents = agents
         self._shutdown = shutdown
         self._bell = threading.Event()
-        self._wire = _Wire(theirs)
+        self._wire = _Wire(theirs, self._bell.set)
         try:
             self._socket = Server.accept(
                 request.environ | {"gunicorn.socket": self._wire},
@@ -108,8 +108,9 @@ class _Daemon(threading.Thread):
 class _Wire:
     """The server's socket as the library uses it: whole messages, one at a time, and a soft end."""
 
-    def __init__(self, theirs: socket.socket) -> None:
+    def __init__(self, theirs: socket.socket, ring: Callable[[], None]) -> None:
         self._socket = theirs
+        self._ring = ring
         self._sending = threading.Lock()
         self.recv = theirs.recv
         self.fileno = theirs.fileno
@@ -122,6 +123,7 @@ class _Wire:
 
     def close(self) -> None:
         """Read on for a while: closing on what was not read would take back our last words."""
+        self._ring()  # the library may ring too early, when it does not yet say that it is over
         give_up = time.monotonic() + _LINGER_SECONDS
         try:
             self._socket.shutdown(socket.SHUT_WR)
