@@ -45,7 +45,8 @@ class Results:
 
     def median(self, measure: str, subject: Subject, path: str) -> float | None:
         """`path` leads into a reading: `heard.turn_ms_p50`, `cpu_ms_per_turn`, ..."""
-        readings = self._readings[measure, subject.name]
+        # Who fails every turn does so in no time, and at no cost.
+        readings = [r for r in self._readings[measure, subject.name] if r.heard.turns]
         return median(map(attrgetter(path), readings)) if readings else None
 
     def spread(self, measure: str, subject: Subject, path: str) -> float:
