@@ -84,9 +84,9 @@ class Users:
         return self._read_user(owner).limits
 
     def all_owners(self) -> Iterator[str]:
-        """Everybody who may have used something."""
+        """Everybody who may have used something; people without a key have no record without limits."""
         yield ANONYMOUS
-        yield from self._owners()
+        yield from (owner for owner in self._owners() if owner != ANONYMOUS)
 
     def read_usage(self, owner: str) -> list[Line]:
         """A line for each day and model, in the order of first use."""

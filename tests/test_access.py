@@ -255,6 +255,8 @@ def test_keys_and_anybody_may_be_let_in_side_by_side(
     assert user.get(f"/{chat_id}/chat").json[0]["content"] == "mine"
     assert Client(base).get(f"/{chat_id}/chat").json[0]["content"] == "anybody's"
     assert Client(base, {"Authorization": make_key(user_id).text}).get("/me").status == 401
+    rows = as_admin(base).get("/admin/usage").json["usage"]
+    assert [row["owner"] for row in rows].count("anonymous") == 1
 
 
 def test_models_that_are_not_allowed_are_refused(

@@ -91,6 +91,7 @@ class Talk:
         began: float,
     ) -> Response:
         entry = entry_of(request)
+        entry.chat = chat.id
         entry.turn = run.started.ids.turn_id
         reply = _Reply(self, entry, dialect, run, chat, ask, began)
         if self._relay:
