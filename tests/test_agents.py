@@ -356,7 +356,7 @@ def test_two_hundred_questions_are_each_answered_once_and_spread_evenly(
     assert sorted(len(agent.asked) for agent in three) == [66, 67, 67]
 
 
-@pytest.mark.parametrize("dialled, commands, billed", [("a", 1, 3), ("b", 4, 7)])
+@pytest.mark.parametrize("dialled, commands, billed", [("a", 1, 3), ("b", 4, 8)])
 def test_a_question_costs_at_most_four_commands(
     dialled: str, commands: int, billed: int, tmp_path: Path
 ) -> None:

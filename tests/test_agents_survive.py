@@ -245,8 +245,11 @@ def test_when_redis_has_forgotten_everything_the_agents_are_back_with_the_next_b
     redis = redis_server.client()
     for key in list(redis.scan_iter("ck:*{agents}*")):
         redis.delete(key)
-    assert connections(here.client) == []
-    assert wait_until(lambda: connections(here.client) == [agent.id], 5)
-    for client in (here.client, there.client):
-        assert wait_until(lambda c=client: c.say("forgotten", "y", model="agent").status == 200, 5)
-    agent.stop()
+    try:
+        assert connections(here.client) == []
+        assert wait_until(lambda: connections(here.client) == [agent.id], 5)
+        for client in (here.client, there.client):
+            said = lambda c=client: c.say("forgotten", "y", model="agent").status == 200  # noqa: E731
+            assert wait_until(said, 5)
+    finally:
+        agent.stop()

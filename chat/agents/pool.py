@@ -67,13 +67,13 @@ class Pool:
     def pick(self, question: str, data: bytes, wish: str, without: str) -> tuple[str, str] | None:
         """Choose an agent, and hand over the question if it is another instance's: (agent, instance).
 
-        ("", instance): there is one we had not heard of; ask again. None: there is no agent.
+        ("", instance): we had not heard of that one, or our inbox was gone; ask again. None: no agent.
         """
         others = self._others
         sealed = self._vault.seal(_SEALED_FOR, data) if others else b""
         reply = self._store.run(
             "pick",
-            [POOL_KEY, *map(inbox_key, others)],
+            [POOL_KEY, self._inbox, *map(inbox_key, others)],
             *(self.instance, wish, without, question),
             sealed,
             *others,
@@ -81,7 +81,9 @@ class Pool:
         if not reply:
             return None
         agent, instance = (part.decode() for part in reply)
-        if not agent:
+        if instance == self.instance and not agent:
+            self.open()  # Redis has forgotten us since the last beat
+        elif not agent:
             self._others = (*others[-_MOST_OTHERS:], instance)
         return agent, instance
 
