@@ -74,7 +74,7 @@ def build(settings: Settings) -> Callable[[Request], Response]:
         OpenApi(routes).routes,
         Access(settings, users),
         max_body_bytes=settings.max_body_bytes,
-        cors_origins=settings.cors_origins,
+        origins=settings.origins,
     )
     return router.answer
 

@@ -155,12 +155,16 @@ class History:
         now, nonce, left, revision, began, asked, model, forks, message = reply
         self._learn_time(now)
         ref = TurnRef(revision, nonce.decode()) if nonce else None
-        asked, message = (
-            self._vault.open(chat, asked),
-            self._vault.open_message(chat, message),
-        )
         return Look(
-            ref, left > 0, now, revision, began, asked, model.decode(), forks.decode(), message
+            ref,
+            left > 0,
+            now,
+            revision,
+            began,
+            self._vault.open(chat, asked),
+            model.decode(),
+            forks.decode(),
+            self._vault.open_message(chat, message),
         )
 
     def find_message(self, chat: ChatRef, ref: TurnRef) -> bytes | None:

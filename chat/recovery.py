@@ -62,8 +62,8 @@ class Recovery:
         ask = _ask.decode(look.asked)
         text, reason = self._logs.stop(chat, ref.nonce, reason)
         if reason == "rollback":
-            model = ask.model or look.model or self._default_model
-            used = _estimate(model, ask, text, self._parent(chat, ask, ref)[1])
+            before = self._parent(chat, ask, ref)[1]
+            used = _estimate(self._model(look, ask), ask, text, before)
             self._history.drop(chat, ref, ask, error=b"", used=used)
             return None
         try:
@@ -84,7 +84,7 @@ class Recovery:
     ) -> bytes:
         ending: Ending = "cancelled" if reason == "cancelled" else "interrupted"
         parent, before = self._parent(chat, ask, ref)
-        model = ask.model or look.model or self._default_model
+        model = self._model(look, ask)
         answer = write_assistant_message(
             ref, chat.id, text, model=model, status=STATUS_OF[ending], now_ms=look.now_ms
         )
@@ -100,6 +100,9 @@ class Recovery:
             parent_id=id_of(before) if before else None,
             forks=branches.forks_after(look.forks, ref.index, parent),
         )
+
+    def _model(self, look: Look, ask: Ask) -> str:
+        return ask.model or look.model or self._default_model
 
     def _parent(self, chat: ChatRef, ask: Ask, ref: TurnRef) -> tuple[int, bytes]:
         """The place of the message that a turn goes on from, and that message; -1 and b"": none."""

@@ -182,6 +182,11 @@ class Settings:
         return _words(self.auth)
 
     @property
+    def origins(self) -> frozenset[str]:
+        """Of web apps that may ask; "*" among them lets all."""
+        return _words(self.cors_origins)
+
+    @property
     def limits(self) -> Limits:
         """Of an owner who has none of its own."""
         return Limits(self.rate_limit, self.daily_token_budget, self.max_concurrent_turns)

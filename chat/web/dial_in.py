@@ -33,7 +33,7 @@ class Door:
     def __init__(self, settings: Settings) -> None:
         self._key = settings.key_of_agents
         self._lets_in = settings.lets_agents_in
-        self._origins = {o.strip() for o in settings.cors_origins.split(",") if o.strip()}
+        self._origins = settings.origins
         self.places = max(1, settings.threads // 2)  # the other threads are for people
 
     def check(self, request: Request) -> None:
@@ -114,9 +114,8 @@ class AgentRoutes:
         theirs = request.environ.get("gunicorn.socket")
         if request.headers.get("Upgrade", "").lower() != "websocket" or theirs is None:
             raise InvalidRequest("This path speaks WebSocket.", param="Upgrade")
-        from chat.web.agent_socket import (
-            Session,
-        )  # few instances need it: a cold start does not wait
+        # Few instances need it: a cold start does not wait for it.
+        from chat.web.agent_socket import Session
 
         with self._place():
             Session(self._agents, self._shutdown, request, theirs, self._max_bytes).run()

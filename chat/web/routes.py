@@ -78,7 +78,7 @@ class Router:
     """Answers every request with JSON of ours: never a page of the framework, never a trace."""
 
     def __init__(
-        self, routes: list[Route], access: Access, *, max_body_bytes: int, cors_origins: str
+        self, routes: list[Route], access: Access, *, max_body_bytes: int, origins: frozenset[str]
     ) -> None:
         self._access = access
         rules = [Rule(route.path, methods=[route.method], endpoint=route) for route in routes]
@@ -90,7 +90,7 @@ class Router:
             converters={"not_reserved": NotReserved},
         )
         self._max_body_bytes = max_body_bytes
-        self._origins = {origin.strip() for origin in cors_origins.split(",") if origin.strip()}
+        self._origins = origins
 
     def answer(self, request: Request) -> Response:
         """Find the handler, run it, and turn whatever it raises into an answer."""
