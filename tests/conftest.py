@@ -2,14 +2,20 @@
 
 import itertools
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from chat.idtokens import IdTokens, KeySet
 from dev.model import ModelServer
 from dev.redis_server import RedisCluster, RedisServer, find_binary
 from tests.harness import UPSTREAM_KEY, Client, Function, dump, find_secret
+
+if TYPE_CHECKING:
+    from tests.signing import JwksServer
 
 _numbers = itertools.count(1)
 
@@ -104,6 +110,39 @@ def function(start_function: StartFunction) -> Function:
 @pytest.fixture
 def client(function: Function, model: ModelServer) -> Client:
     return function.client
+
+
+@pytest.fixture
+def server() -> Iterator["JwksServer"]:
+    """Publishes the keys that ID tokens are signed with."""
+    from tests.signing import EC_KEY, RSA_KEY, JwksServer, jwk  # makes keys, which takes time
+
+    server = JwksServer(jwk(RSA_KEY, "r1"), jwk(EC_KEY, "e1")).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def tokens(server: "JwksServer") -> IdTokens:
+    from tests.signing import id_tokens
+
+    return id_tokens(KeySet(server.url))
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis that no other test sees, on whatever kind of server the others run."""
+    server = RedisServer(tmp_path / "redis").start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    """For the last piece of a model's answer; it is open once the test is over."""
+    event = threading.Event()
+    yield event
+    event.set()
 
 
 @pytest.fixture

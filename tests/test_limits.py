@@ -67,18 +67,14 @@ def test_of_eight_clients_on_two_instances_exactly_a_hundred_turns_pass(
 
 
 def test_an_owner_who_comes_with_eight_turns_at_once_is_counted_right(
-    start_function: Any, model: ModelServer, tmp_path: Path
+    start_function: Any, model: ModelServer, own_redis: RedisServer
 ) -> None:
-    redis = RedisServer(tmp_path / "redis").start()
-    try:
-        settings = {"RATE_LIMIT": "20/hour", "REDIS_URL": redis.url, "REDIS_CLUSTER": "no"}
-        clients = [start_function(**settings).client for _ in range(2)] * 4
-        with ThreadPoolExecutor(8) as pool:
-            ask = lambda n: clients[n % 8].say(uuid.uuid4().hex, "x").status  # noqa: E731
-            statuses = list(pool.map(ask, range(48)))
-        assert (statuses.count(200), statuses.count(429)) == (20, 28)
-    finally:
-        redis.stop()
+    settings = {"RATE_LIMIT": "20/hour", "REDIS_URL": own_redis.url, "REDIS_CLUSTER": "no"}
+    clients = [start_function(**settings).client for _ in range(2)] * 4
+    with ThreadPoolExecutor(8) as pool:
+        ask = lambda n: clients[n % 8].say(uuid.uuid4().hex, "x").status  # noqa: E731
+        statuses = list(pool.map(ask, range(48)))
+    assert (statuses.count(200), statuses.count(429)) == (20, 28)
 
 
 def test_the_headers_tell_how_far_it_is_to_the_tightest_rate(start: Any, chat_id: str) -> None:
@@ -173,21 +169,17 @@ def test_a_budget_ends_at_midnight_utc(start: Any, model: ModelServer, chat_id: 
 
 
 def test_a_budget_of_all_stops_everybody(
-    start: Any, model: ModelServer, tmp_path: Path, chat_id: str
+    start: Any, model: ModelServer, own_redis: RedisServer, chat_id: str
 ) -> None:
-    redis = RedisServer(tmp_path / "redis").start()
-    try:
-        bases = [
-            start(GLOBAL_DAILY_TOKEN_BUDGET="60", REDIS_URL=redis.url, REDIS_CLUSTER="no")
-            for _ in range(2)
-        ]
-        users = [new_user(base)[1] for base in bases]
-        statuses = [users[n % 2].say(chat_id, "some words to say").status for n in range(20)]
-        assert 200 in statuses and statuses == sorted(statuses), "and nobody after that"
-        for user in users:
-            assert_limited(user.say("another", "x"), "budget_exhausted")
-    finally:
-        redis.stop()
+    bases = [
+        start(GLOBAL_DAILY_TOKEN_BUDGET="60", REDIS_URL=own_redis.url, REDIS_CLUSTER="no")
+        for _ in range(2)
+    ]
+    users = [new_user(base)[1] for base in bases]
+    statuses = [users[n % 2].say(chat_id, "some words to say").status for n in range(20)]
+    assert 200 in statuses and statuses == sorted(statuses), "and nobody after that"
+    for user in users:
+        assert_limited(user.say("another", "x"), "budget_exhausted")
 
 
 def test_turns_at_once_are_limited_but_a_busy_chat_still_queues(
@@ -274,17 +266,13 @@ def test_a_turn_that_the_model_refused_costs_nothing(
 
 
 def test_who_deletes_themselves_and_comes_back_finds_the_limits_where_they_were(
-    start_function: Any, model: ModelServer, tmp_path: Path, chat_id: str
+    start_function: Any, model: ModelServer, own_redis: RedisServer, chat_id: str
 ) -> None:
-    redis = RedisServer(tmp_path / "redis").start()
-    try:
-        client = start_function(RATE_LIMIT="2/hour", REDIS_URL=redis.url, REDIS_CLUSTER="no").client
-        assert [client.say(chat_id, "x").status for _ in range(3)] == [200, 200, 429]
-        assert client.request("DELETE", "/me").status == 204
-        assert client.get("/chats").json["data"] == []
-        assert client.say(chat_id, "x").status == 429
-    finally:
-        redis.stop()
+    client = start_function(RATE_LIMIT="2/hour", REDIS_URL=own_redis.url, REDIS_CLUSTER="no").client
+    assert [client.say(chat_id, "x").status for _ in range(3)] == [200, 200, 429]
+    assert client.request("DELETE", "/me").status == 204
+    assert client.get("/chats").json["data"] == []
+    assert client.say(chat_id, "x").status == 429
 
 
 def test_usage_by_owner_day_and_model_with_its_price(

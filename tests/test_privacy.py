@@ -159,39 +159,31 @@ def test_what_is_said_is_nowhere_readable_in_redis_or_its_file(
 
 
 def test_the_key_can_be_changed_and_plain_chats_stay_readable(
-    start_function: Any, model: ModelServer, tmp_path: Path, chat_id: str
+    start_function: Any, model: ModelServer, own_redis: RedisServer, chat_id: str
 ) -> None:
-    redis = RedisServer(tmp_path / "redis").start()
-    try:
-        for key in ("", OLD_KEY, f"{NEW_KEY},{OLD_KEY}"):
-            client = _sealed(start_function, redis, key)
-            assert client.say(chat_id, f"under {key[:2]}").status == 200
-        said = [m["content"] for m in client.get(f"/{chat_id}/chat").json if m["role"] == "user"]
-        assert said == ["under ", "under ab", "under cd"]
-        blind = _sealed(start_function, redis, NEW_KEY)
-        reply = blind.get(f"/{chat_id}/chat")
-        assert (reply.status, reply.code) == (500, "internal_error")
-        assert b"ENCRYPTION_KEY" in reply.body
-        assert blind.say(chat_id, "x").status == 500
-        assert client.say(chat_id, "x").status == 200, "and the chat is not stuck"
-    finally:
-        redis.stop()
+    for key in ("", OLD_KEY, f"{NEW_KEY},{OLD_KEY}"):
+        client = _sealed(start_function, own_redis, key)
+        assert client.say(chat_id, f"under {key[:2]}").status == 200
+    said = [m["content"] for m in client.get(f"/{chat_id}/chat").json if m["role"] == "user"]
+    assert said == ["under ", "under ab", "under cd"]
+    blind = _sealed(start_function, own_redis, NEW_KEY)
+    reply = blind.get(f"/{chat_id}/chat")
+    assert (reply.status, reply.code) == (500, "internal_error")
+    assert b"ENCRYPTION_KEY" in reply.body
+    assert blind.say(chat_id, "x").status == 500
+    assert client.say(chat_id, "x").status == 200, "and the chat is not stuck"
 
 
 def test_a_sealed_message_opens_in_its_own_chat_only(
-    start_function: Any, model: ModelServer, tmp_path: Path, chat_id: str
+    start_function: Any, model: ModelServer, own_redis: RedisServer, chat_id: str
 ) -> None:
-    redis = RedisServer(tmp_path / "redis").start()
-    try:
-        client = _sealed(start_function, redis, OLD_KEY)
-        client.say(f"{chat_id}-a", SECRET)
-        client.say(f"{chat_id}-b", "x")
-        stolen = redis.client().lindex(f"ck:{{anonymous}}:history:{chat_id}-a", 0)
-        redis.client().lset(f"ck:{{anonymous}}:history:{chat_id}-b", 0, stolen)
-        reply = client.get(f"/{chat_id}-b/chat")
-        assert reply.status == 500 and b"treasure" not in reply.body
-    finally:
-        redis.stop()
+    client = _sealed(start_function, own_redis, OLD_KEY)
+    client.say(f"{chat_id}-a", SECRET)
+    client.say(f"{chat_id}-b", "x")
+    stolen = own_redis.client().lindex(f"ck:{{anonymous}}:history:{chat_id}-a", 0)
+    own_redis.client().lset(f"ck:{{anonymous}}:history:{chat_id}-b", 0, stolen)
+    reply = client.get(f"/{chat_id}-b/chat")
+    assert reply.status == 500 and b"treasure" not in reply.body
 
 
 def _lines(function: Function) -> list[dict[str, Any]]:

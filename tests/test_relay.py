@@ -4,7 +4,6 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,13 +24,6 @@ def small(start_function: Any) -> Function:
 @pytest.fixture
 def client(small: Function, model: ModelServer) -> Client:
     return small.client
-
-
-@pytest.fixture
-def gate() -> Iterator[threading.Event]:
-    event = threading.Event()
-    yield event
-    event.set()
 
 
 def _open(client: Client, chat_id: str) -> Stream:

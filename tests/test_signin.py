@@ -8,14 +8,14 @@ import pytest
 
 from dev.model import ModelServer
 from tests.harness import ADMIN_KEY, Client, new_user
-from tests.test_idtokens import EC_KEY, OTHER_RSA_KEY, RSA_KEY, JwksServer, _claims, _jwk, _sign
+from tests.signing import EC_KEY, OTHER_RSA_KEY, RSA_KEY, JwksServer, jwk, make_claims, sign
 
 APP_CHECK = "X-Firebase-AppCheck"
 
 
 @pytest.fixture(scope="module")
 def keys() -> Iterator[JwksServer]:
-    server = JwksServer(_jwk(RSA_KEY, "r1"), _jwk(EC_KEY, "e1")).start()
+    server = JwksServer(jwk(RSA_KEY, "r1"), jwk(EC_KEY, "e1")).start()
     yield server
     server.stop()
 
@@ -33,13 +33,13 @@ def base(start_function: Any, keys: JwksServer, model: ModelServer) -> str:
 
 
 def signed_in(base: str, sub: str, **claims: Any) -> Client:
-    return Client(base, {"Authorization": f"Bearer {_sign(_claims(sub=sub, **claims))}"})
+    return Client(base, {"Authorization": f"Bearer {sign(make_claims(sub=sub, **claims))}"})
 
 
 def test_chats_belong_to_the_sub_of_the_token(base: str, chat_id: str) -> None:
     ann, bob = signed_in(base, "ann"), signed_in(base, "auth0|{bob}:é")
     assert [who.say(chat_id, f"I am {n}").status for n, who in enumerate((ann, bob))] == [200, 200]
-    later = Client(base, {"Authorization": _sign(_claims(sub="ann"), EC_KEY, "ES256", "e1")})
+    later = Client(base, {"Authorization": sign(make_claims(sub="ann"), EC_KEY, "ES256", "e1")})
     assert [m["content"] for m in later.get(f"/{chat_id}/chat").json][:1] == ["I am 0"]
     assert bob.get(f"/{chat_id}/chat").json[0]["content"] == "I am 1"
     assert bob.get("/me").json["usage"]["day"]["requests"] == 1
@@ -51,10 +51,10 @@ def test_chats_belong_to_the_sub_of_the_token(base: str, chat_id: str) -> None:
 
 def test_a_token_that_is_not_good_opens_nothing(base: str, chat_id: str) -> None:
     bad = [
-        _sign(_claims(), OTHER_RSA_KEY),
-        _sign(_claims(exp=int(time.time()) - 100)),
-        _sign(_claims(aud="another-project")),
-        _sign(_claims(sub="")),
+        sign(make_claims(), OTHER_RSA_KEY),
+        sign(make_claims(exp=int(time.time()) - 100)),
+        sign(make_claims(aud="another-project")),
+        sign(make_claims(sub="")),
         "a.b.c",
         "..",
     ]
@@ -68,7 +68,7 @@ def test_a_token_that_is_not_good_opens_nothing(base: str, chat_id: str) -> None
 def test_a_dead_server_of_keys_locks_out_nobody_it_knew(
     start_function: Any, model: ModelServer, chat_id: str
 ) -> None:
-    keys = JwksServer(_jwk(RSA_KEY, "r1")).start()
+    keys = JwksServer(jwk(RSA_KEY, "r1")).start()
     settings = {"AUTH": "jwt", "FIREBASE_PROJECT": "my-project", "JWT_JWKS_URL": keys.url}
     knows, knows_not = (start_function(**settings).client.base for _ in range(2))
     assert signed_in(knows, "ann").say(chat_id, "x").status == 200
@@ -102,8 +102,8 @@ def test_app_check_lets_only_the_own_apps_in(
         ADMIN_KEY=ADMIN_KEY,
     ).client.base
     issuer = "https://firebaseappcheck.googleapis.com/123"
-    good = _sign(_claims(iss=issuer, aud=["projects/123", "projects/my-project"], sub="app"))
-    bad = _sign(_claims(iss=issuer, aud=["projects/456"], sub="app"))
+    good = sign(make_claims(iss=issuer, aud=["projects/123", "projects/my-project"], sub="app"))
+    bad = sign(make_claims(iss=issuer, aud=["projects/456"], sub="app"))
     app = Client(base)
     with_token = app.post(f"/{chat_id}/chat", {"content": "x"}, X_Firebase_AppCheck=good)
     assert with_token.status == 200
