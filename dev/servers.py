@@ -12,7 +12,10 @@ from pathlib import Path
 from dev.redis_server import binary_of
 
 ROOT = Path(__file__).resolve().parent.parent
-SUITES = [f"tests/test_{name}.py" for name in ("survive", "native", "limits", "agents")]
+SUITES = [
+    f"tests/test_{name}.py"
+    for name in ("once", "stop_resume", "survive", "native", "limits", "agents")
+]
 _DEBIAN = ["redis-server", "redis-tools", "libjemalloc2", "liblzf1"]
 
 

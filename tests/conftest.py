@@ -145,6 +145,22 @@ def gate() -> Iterator[threading.Event]:
     event.set()
 
 
+@pytest.fixture(scope="module")
+def one(start_function: StartFunction) -> Function:
+    return start_function(KEEPALIVE_SECONDS="0.3")
+
+
+@pytest.fixture(scope="module")
+def other(start_function: StartFunction) -> Function:
+    """A second instance on the same Redis."""
+    return start_function(KEEPALIVE_SECONDS="0.3")
+
+
+@pytest.fixture
+def b(other: Function) -> Client:
+    return other.client
+
+
 @pytest.fixture
 def chat_id() -> str:
     return f"chat-{next(_numbers)}"

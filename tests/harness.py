@@ -194,6 +194,19 @@ class Stream:
         self.response.close()
 
 
+def start_stream(
+    client: Client, chat_id: str, content: str = "x", **headers: str
+) -> tuple[Stream, dict[str, Any]]:
+    """Say something; the stream, and the data of its first event."""
+    stream = client.stream(f"/{chat_id}/chat", {"content": content, "stream": True}, **headers)
+    return stream, stream.next().data
+
+
+def text_of(events: list[Any]) -> str:
+    """What the deltas among them say."""
+    return "".join(e.data["text"] for e in events if e.name == "delta")
+
+
 class Function:
     """`functions-framework --target=main` as a process of its own."""
 
