@@ -4,8 +4,6 @@ When a prompt no longer fits, it is cut down to three quarters and not turn by t
 provider's prefix cache stays warm over many turns; where the cut was made is kept with the chat.
 """
 
-from dataclasses import dataclass
-
 import msgspec
 
 from chat.completions import PromptMessage
@@ -23,8 +21,7 @@ _GO_ON = msgspec.Raw(
 _messages = msgspec.json.Decoder(list[PromptMessage])
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
+class Prompt(msgspec.Struct, frozen=True):
     """`start` is the place in the history of the oldest message that is replayed."""
 
     messages: list[PromptMessage]

@@ -10,8 +10,9 @@ the time a comparison takes tells nothing about the key.
 import hashlib
 import re
 import secrets
-from dataclasses import dataclass
 from urllib.parse import quote
+
+import msgspec
 
 ANONYMOUS = "anonymous"
 _USER_ID = re.compile(r"[A-Za-z0-9._~-]{1,64}")
@@ -21,16 +22,14 @@ _SAFE_IN_OWNER = "!$&'()*+,;=@|/?#[]:~"
 _SHOWN_CHARACTERS = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(msgspec.Struct, frozen=True):
     """The owner on whose behalf a request comes, and the hash of its key ("" = it needs none)."""
 
     owner: str
     key_hash: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class UserKey:
+class UserKey(msgspec.Struct, frozen=True):
     """A new key; `text` is shown once and kept nowhere."""
 
     text: str

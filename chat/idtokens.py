@@ -3,7 +3,7 @@
 Both are JWTs, signed by a key that their issuer publishes in a set (JWKS). The set is kept and
 looked at without a lock; it is fetched again when it is too old or a token names a key that is
 not in it. A server of keys that is dead, slow or talks nonsense changes nothing for the tokens
-whose key is known already. PyJWT and cryptography are imported by the first token, not before.
+whose key is known already. PyJWT, cryptography and urllib3 are imported by the first token, not before.
 """
 
 import base64
@@ -13,9 +13,6 @@ import re
 import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-import urllib3
-from urllib3.exceptions import HTTPError
 
 from chat.errors import KeyRejected, UpstreamUnavailable
 
@@ -109,7 +106,7 @@ class KeySet:
         try:
             document, age = _download(self._url, self._timeout_seconds)
             keys = _read_set(document)
-        except (HTTPError, OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             log.warning("the sign-in keys at %s cannot be fetched: %s", self._url, error)
             return
         if not keys:
@@ -255,23 +252,28 @@ def _refusal(kind: _Kind, why: str) -> KeyRejected:
 
 def _download(url: str, timeout_seconds: float) -> tuple[bytes, float]:
     """The document at `url`, and for how many seconds it is good (RFC 9111, section 5.2.2.1)."""
-    with (
-        urllib3.PoolManager() as pool,
-        pool.request(
-            "GET",
-            url,
-            timeout=timeout_seconds,
-            retries=False,
-            preload_content=False,
-            decode_content=False,
-        ) as response,
-    ):
-        if response.status != 200:
-            raise ValueError(f"status {response.status}")
-        document = response.read(_MOST_SET_BYTES + 1)
-        max_age = _MAX_AGE.search(response.headers.get("Cache-Control", ""))
+    import urllib3
+
+    try:
+        with (
+            urllib3.PoolManager() as pool,
+            pool.request(
+                "GET",
+                url,
+                timeout=timeout_seconds,
+                retries=False,
+                preload_content=False,
+                decode_content=False,
+            ) as response,
+        ):
+            document = response.read(_MOST_SET_BYTES + 1)
+    except urllib3.exceptions.HTTPError as error:
+        raise OSError(str(error)) from error
+    if response.status != 200:
+        raise ValueError(f"status {response.status}")
     if len(document) > _MOST_SET_BYTES:
         raise ValueError("too much for a set of keys")
+    max_age = _MAX_AGE.search(response.headers.get("Cache-Control", ""))
     return document, float(max_age[1]) if max_age else _DEFAULT_AGE_SECONDS
 
 

@@ -49,11 +49,11 @@ Fields of a record, which an owner has whose key or limits have to be checked:
 
 import hashlib
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class ChatRef:
+class ChatRef(msgspec.Struct, frozen=True):
     """One chat of one owner, and where it is in Redis."""
 
     owner: str

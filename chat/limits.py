@@ -1,7 +1,8 @@
 """How much an owner may have, how it is written in settings and in Redis, what it costs. Pure."""
 
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 _SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 _RATE = re.compile(rf"([1-9][0-9]{{0,8}})/({'|'.join(_SECONDS)})")
@@ -12,8 +13,7 @@ NO_RATES = "none"
 Prices = dict[str, tuple[float, float]]  # dollars for a million tokens, in and out
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """Of turns in a time, tokens in a day (UTC), turns at once; empty and 0 mean no limit."""
 
     rate_limit: str = ""
@@ -26,8 +26,7 @@ class Limits:
         return " ".join(f"{count}/{_SECONDS[unit]}" for count, unit in read_rates(self.rate_limit))
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True):
     """How far an owner is from the tightest of its rates."""
 
     limit: int

@@ -7,7 +7,6 @@ replayed to the model, without being decoded.
 import datetime
 import re
 import secrets
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
@@ -190,8 +189,7 @@ _answer = msgspec.json.Decoder(AssistantMessage)
 _ID = re.compile(r"(?:msg|turn)_([0-9a-f]{1,8})([0-9a-f]{24})")
 
 
-@dataclass(frozen=True, slots=True)
-class TurnRef:
+class TurnRef(msgspec.Struct, frozen=True):
     """Which turn: the place of its user message in the history, and a random nonce.
 
     All ids of a turn are made of these two, so any of them leads straight to its place in the

@@ -1,14 +1,13 @@
 """What Redis says about a chat: the outcomes of an attempt to begin a turn, and what can be looked at."""
 
-from dataclasses import dataclass
+import msgspec
 
 from chat.keyspace import ChatRef
 from chat.limits import Standing
 from chat.messages import TurnRef
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
+class Begun(msgspec.Struct, frozen=True):
     """The lease is ours; `messages` are the stored messages from place `start` on."""
 
     ref: TurnRef
@@ -26,32 +25,28 @@ class Begun:
         return self.ref.index
 
 
-@dataclass(frozen=True, slots=True)
-class Busy:
+class Busy(msgspec.Struct, frozen=True):
     """Another turn is running, or was, until its instance died."""
 
     ref: TurnRef
     alive: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(msgspec.Struct, frozen=True):
     """A turn with this idempotency key exists."""
 
     ref: TurnRef
     body_hash: str
 
 
-@dataclass(frozen=True, slots=True)
-class Changed:
+class Changed(msgspec.Struct, frozen=True):
     """The chat is not at the expected revision; `messages` came after that."""
 
     revision: int
     messages: list[bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Limited:
+class Limited(msgspec.Struct, frozen=True):
     """The owner, or everybody, has had enough; `running` are the owner's turns, chat and begin in ms."""
 
     reason: str
@@ -60,16 +55,14 @@ class Limited:
     running: list[tuple[ChatRef, str, int]]
 
 
-@dataclass(frozen=True, slots=True)
-class Stranger:
+class Stranger(msgspec.Struct, frozen=True):
     """The owner has no record yet."""
 
 
 Outcome = Begun | Busy | Known | Changed | Limited | Stranger
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(msgspec.Struct, frozen=True):
     """Some messages of a history; `first` is the place of the oldest of them."""
 
     revision: int
@@ -78,8 +71,7 @@ class Page:
     messages: list[bytes]
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(msgspec.Struct, frozen=True):
     """A chat's running turn, and the message that was asked for (or b"")."""
 
     running: TurnRef | None
@@ -93,8 +85,7 @@ class Look:
     message: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class LogEnd:
+class LogEnd(msgspec.Struct, frozen=True):
     """What a streamed turn's log ends with: how, after how many characters, the last of them."""
 
     ending: str

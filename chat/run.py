@@ -12,7 +12,6 @@ where it can have the client's socket, the relay, which calls `hear` when `filen
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import msgspec
 
@@ -46,8 +45,7 @@ _SHUTTING_DOWN = "This instance is shutting down; nothing was stored."
 log = logging.getLogger("chatkeep")
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """Where a turn stands: its chat, and what is decided before the model speaks."""
 
     chat: ChatRef

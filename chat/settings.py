@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
-
 from chat.limits import Limits, read_prices, read_rates
 
 VERSION = "0.1.0"
@@ -219,7 +217,12 @@ def _words(text: str) -> frozenset[str]:
 
 def read_environment(folder: Path) -> dict[str, str]:
     """The environment, over what stands in `<folder>/.env`."""
-    from_file = {name: value or "" for name, value in dotenv_values(folder / ".env").items()}
+    file = folder / ".env"
+    if not file.exists():  # as in the cloud, where every import makes a cold start longer
+        return dict(os.environ)
+    from dotenv import dotenv_values
+
+    from_file = {name: value or "" for name, value in dotenv_values(file).items()}
     return from_file | dict(os.environ)
 
 

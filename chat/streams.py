@@ -18,8 +18,9 @@ and goes out as one entry.
 import logging
 import threading
 import time
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from chat.errors import StoreUnavailable
 from chat.keyspace import ChatRef
@@ -40,8 +41,7 @@ LOST = "lost"
 log = logging.getLogger("chatkeep")
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """One entry of a log: text that ends at `offset`, and, in the last one, the ending."""
 
     offset: int

@@ -12,7 +12,6 @@ Somebody else may follow a turn (`reader.py`), stop it, or end it after its inst
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import msgspec
 
@@ -272,8 +271,7 @@ class Turns:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Branch:
+class _Branch(msgspec.Struct, frozen=True):
     """What a turn goes on from: its newest messages, how many came before them, its last place."""
 
     messages: list[bytes]

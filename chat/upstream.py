@@ -1,23 +1,20 @@
 """The model API: one call is attempts, waits between them, and then the bytes of an answer.
 
 Nothing here waits longer than it is told to (but for connecting), so that whoever drives a turn
-can do other things while the model is silent. urllib3 connects and does TLS; the bytes are read
-from its socket as they come (see `http1`). Behaves towards the API as the openai SDK does.
+can do other things while the model is silent. The bytes are read from the socket as they come (see
+`http1`). Behaves towards the API as the openai SDK does.
 """
 
+import contextlib
 import email.utils
 import logging
 import random
+import select
 import socket
 import ssl
-import threading
 import time
 from typing import Protocol
 from urllib.parse import urlsplit
-
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import HTTPError
-from urllib3.util import create_urllib3_context, wait_for_read
 
 from chat.completions import describe_error
 from chat.errors import ChatkeepError, UpstreamRefused, UpstreamTimeout, UpstreamUnavailable
@@ -42,11 +39,8 @@ class Upstream:
         self.silence_seconds = silence_seconds
         self.key = key
         self._base = base
-        self._tls = create_urllib3_context() if base.scheme == "https" else None
-        if self._tls:
-            self._tls.load_default_certs()
-        self._idle: list[HTTPConnection] = []
-        self._lock = threading.Lock()
+        self._tls = ssl.create_default_context() if base.scheme == "https" else None
+        self._idle: list[socket.socket] = []
 
     def call(self, body: bytes) -> "Call":
         """Start a call of /chat/completions; nothing is sent before its first `read`."""
@@ -59,26 +53,29 @@ class Upstream:
         host = self._base.netloc.rpartition("@")[2]
         return Call(self, encode_post(path, host, headers, body))
 
-    def take(self) -> tuple[HTTPConnection, bool]:
-        """A connection, and whether it has carried a request before."""
-        while True:
-            with self._lock:
-                connection = self._idle.pop() if self._idle else None
-            if connection is None:
-                return self._new_connection(), False
-            if connection.is_connected:
-                return connection, True
+    def take(self) -> tuple[socket.socket, bool]:
+        """A connection, and whether it has carried a request before; raises OSError."""
+        with contextlib.suppress(IndexError):
+            while True:
+                connection = self._idle.pop()
+                if not _shows_something(connection, 0):
+                    return connection, True
+                connection.close()  # by the other side too, or it says what nobody asked for
+        return self._connect(), False
+
+    def give_back(self, connection: socket.socket) -> None:
+        self._idle.append(connection)
+
+    def _connect(self) -> socket.socket:
+        host, tls = self._base.hostname or "", self._tls
+        port = self._base.port or (443 if tls else 80)
+        connection = socket.create_connection((host, port), _CONNECT_SECONDS)
+        try:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return tls.wrap_socket(connection, server_hostname=host) if tls else connection
+        except OSError:
             connection.close()
-
-    def give_back(self, connection: HTTPConnection) -> None:
-        with self._lock:
-            self._idle.append(connection)
-
-    def _new_connection(self) -> HTTPConnection:
-        host, port = self._base.hostname or "", self._base.port
-        if self._tls:
-            return HTTPSConnection(host, port, timeout=_CONNECT_SECONDS, ssl_context=self._tls)
-        return HTTPConnection(host, port, timeout=_CONNECT_SECONDS)
+            raise
 
 
 class ModelCall(Protocol):
@@ -111,7 +108,7 @@ class Call:
         self.answering = False
         self._upstream = upstream
         self._request = request
-        self._connection: HTTPConnection | None = None
+        self._connection: socket.socket | None = None
         self._response = ResponseDecoder()
         self._reused = False
         self._error_body = b""
@@ -139,7 +136,7 @@ class Call:
         """The socket that shows when there is something to `read`; None while that is not all."""
         if self._connection is None or self._response.complete:
             return None
-        return int(self._connection.sock.fileno())
+        return self._connection.fileno()
 
     def close(self) -> None:
         """Give the connection back if it can be used again, else close it."""
@@ -172,14 +169,13 @@ class Call:
         if wait > 0:
             time.sleep(wait)
         self._attempts += 1
-        self._connection, self._reused = self._upstream.take()
-        self._response, self._error_body = ResponseDecoder(), b""
+        self._response, self._error_body, self._reused = ResponseDecoder(), b"", False
         try:
-            if self._connection.sock:
-                self._connection.sock.settimeout(_SEND_SECONDS)
-            self._connection.send(self._request)
-            self._connection.sock.settimeout(0)
-        except (HTTPError, OSError) as error:
+            self._connection, self._reused = self._upstream.take()
+            self._connection.settimeout(_SEND_SECONDS)
+            self._connection.sendall(self._request)
+            self._connection.settimeout(0)
+        except (OSError, UnicodeError) as error:  # UnicodeError: a host that cannot be one
             self._retry(f"could not be reached ({type(error).__name__})", stale=self._reused)
             return False
         self._heard_at = time.monotonic()
@@ -188,11 +184,10 @@ class Call:
     def _receive(self, timeout: float) -> bytes | None:
         """Bytes from the socket, b"" when the peer has closed, None when none came in time."""
         assert self._connection is not None
-        sock = self._connection.sock
         # Before waiting, try: TLS may hold decrypted bytes that the socket does not show.
-        piece = _receive_now(sock)
-        if piece is None and timeout and wait_for_read(sock, timeout):
-            piece = _receive_now(sock)
+        piece = _receive_now(self._connection)
+        if piece is None and timeout and _shows_something(self._connection, timeout):
+            piece = _receive_now(self._connection)
         return piece
 
     def _decode(self, piece: bytes) -> bytes | None:
@@ -256,6 +251,13 @@ def _receive_now(sock: socket.socket) -> bytes | None:
         return None
     except OSError:
         return b""
+
+
+def _shows_something(sock: socket.socket, timeout: float) -> bool:
+    """Wait at most `timeout` seconds for bytes, or the end of them."""
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(timeout * 1000))
 
 
 def _read_retry_after(value: str | None) -> float | None:

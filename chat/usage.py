@@ -3,7 +3,8 @@
 import csv
 import io
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from chat.limits import Prices, cost
 from chat.messages import timestamp
@@ -13,8 +14,7 @@ _KEPT_DAYS = 400
 COLUMNS = "owner day model requests prompt_tokens completion_tokens total_tokens cost".split()
 
 
-@dataclass(frozen=True, slots=True)
-class Used:
+class Used(msgspec.Struct, frozen=True):
     """What a turn used, as the model API counted it, or else by estimate."""
 
     model: str
@@ -31,8 +31,7 @@ class Used:
         return f"{day} {self.model} 1 {self.prompt_tokens} {self.completion_tokens}"
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(msgspec.Struct, frozen=True):
     """What an owner used of one model on one day."""
 
     day: str

@@ -7,7 +7,8 @@ it is written before an owner's record, and cleared after it.
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from chat.credentials import ANONYMOUS, Caller, UserKey, make_key, masked
 from chat.errors import KeyRejected, NotFound
@@ -20,8 +21,7 @@ _PAGE = 100
 _DAY_MS = 86_400_000
 
 
-@dataclass(frozen=True, slots=True)
-class User:
+class User(msgspec.Struct, frozen=True):
     """Who has keys, or limits of its own: the last key, masked, and those limits as they are stored."""
 
     id: str

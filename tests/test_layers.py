@@ -36,7 +36,7 @@ VALUES = {"messages", "errors", "limits"}
 DRIVERS = {"run", "reader", "recovery", "turns", "web"}
 OWNERS = {
     "redis": {"store", "app"},
-    "urllib3": {"upstream", "idtokens"},
+    "urllib3": {"idtokens"},
     "jwt": {"idtokens"},
     "cryptography": {"vault"},
     "openai": {"titles"},
@@ -46,10 +46,11 @@ OWNERS = {
     "signal": {"shutdown", "agent"},
     "simple_websocket": {"web", "agent"},
     "socket": {"upstream", "relay", "web", "agents"},
+    "ssl": {"upstream"},
     "time": {"upstream", "history", "users", "streams", "shutdown", "relay", "idtokens"}
     | {"agents", "agent"}
     | DRIVERS,
-    "threading": {"titles", "upstream", "store", "streams", "shutdown", "relay", "idtokens"}
+    "threading": {"titles", "store", "streams", "shutdown", "relay", "idtokens"}
     | {"agents", "agent", "web"},
 }
 PURE = ROWS[1] | set(

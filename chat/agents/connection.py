@@ -10,8 +10,9 @@ it may be as silent as any model.
 
 import secrets
 from collections import deque
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from chat.agents import wire
 
@@ -21,8 +22,7 @@ _REMEMBERED = 1000
 NO_PONG = "No pong came."
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(msgspec.Struct, frozen=True):
     """A piece of an answer, that begins after `at` characters; "gone": the agent is, with no answer."""
 
     question: str

@@ -11,8 +11,9 @@ the inbox of the instance that has the agent's socket, what the agent says into 
 
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from chat.agents.connection import Word
 from chat.keyspace import POOL_KEY, SEEN_KEY, ChatRef, inbox_key
@@ -24,8 +25,7 @@ _LIVES_PINGS = 2.5
 _MOST_OTHERS = 63
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(msgspec.Struct, frozen=True):
     """When an agent last gave a sign of life, and when it last said something (Unix ms)."""
 
     agent: str
@@ -33,8 +33,7 @@ class Seen:
     message_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Letter:
+class Letter(msgspec.Struct, frozen=True):
     """An entry of an inbox."""
 
     kind: str

@@ -4,7 +4,6 @@ A further one needs a file here that ends in a `Dialect`, and its routes in `cha
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
@@ -21,8 +20,7 @@ def write_error(error: ChatkeepError) -> object:
     return error.body()
 
 
-@dataclass(frozen=True, slots=True)
-class Dialect:
+class Dialect(msgspec.Struct, frozen=True):
     """How an API speaks of a turn."""
 
     read_request: Callable[[bytes, str], Ask]  # of the body, and of the header Accept

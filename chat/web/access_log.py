@@ -10,7 +10,6 @@ import sys
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import msgspec
 from flask import Request
@@ -24,14 +23,13 @@ _FACTS = "method route owner chat turn ending status milliseconds tokens request
 log = logging.getLogger("chatkeep.requests")
 
 
-@dataclass(slots=True)
-class Entry:
+class Entry(msgspec.Struct):
     """What is known of a request by now; the one value here that changes."""
 
     request_id: str
     method: str
     trace: str
-    began: float = field(default_factory=time.monotonic)
+    began: float = msgspec.field(default_factory=time.monotonic)
     route: str = ""
     owner: str = ""
     chat: str = ""

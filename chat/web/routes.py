@@ -5,15 +5,11 @@ import logging
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
 from flask import Request, Response
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
-from werkzeug.exceptions import MethodNotAllowed as WrongMethod
-from werkzeug.exceptions import NotFound as NoSuchPath
-from werkzeug.routing import BaseConverter, Map, MapAdapter, RequestRedirect, Rule
 
 from chat.dialects import write_error
 from chat.errors import (
@@ -26,6 +22,7 @@ from chat.errors import (
 )
 from chat.web.access import Access
 from chat.web.access_log import entry_of, open_entry
+from chat.web.paths import Paths
 
 JSON = "application/json"
 RESERVED = frozenset(
@@ -48,8 +45,7 @@ log = logging.getLogger("chatkeep")
 Handler = Callable[..., Response]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Route:
+class Route(msgspec.Struct, frozen=True, eq=False):
     """`handler(request, caller, **parts of the path)` answers `method` on `path`; GET answers HEAD too.
 
     `access`: a user's handler gets the caller, whose key is good by then; that of a turn, a caller
@@ -65,13 +61,7 @@ class Route:
     access: Literal["user", "turn", "admin", "anyone"] = "user"
     status: int = 200
     query: tuple[str, ...] = ()
-    body: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
-
-
-class NotReserved(BaseConverter):
-    """A first path segment that no route of ours is named by."""
-
-    regex = rf"(?!(?:{'|'.join(map(re.escape, sorted(RESERVED)))})$)[^/]+"
+    body: Mapping[str, Mapping[str, object]] = {}
 
 
 class Router:
@@ -81,14 +71,11 @@ class Router:
         self, routes: list[Route], access: Access, *, max_body_bytes: int, origins: frozenset[str]
     ) -> None:
         self._access = access
-        rules = [Rule(route.path, methods=[route.method], endpoint=route) for route in routes]
-        self._map = Map(
-            rules,
-            strict_slashes=False,
-            merge_slashes=False,
-            redirect_defaults=False,
-            converters={"not_reserved": NotReserved},
-        )
+        self._paths: Paths[Route] = Paths(RESERVED)
+        for route in routes:
+            self._paths.add(route.method, route.path, route)
+            if route.method == "GET":
+                self._paths.add("HEAD", route.path, route)
         self._max_body_bytes = max_body_bytes
         self._origins = origins
 
@@ -112,19 +99,18 @@ class Router:
 
     def _dispatch(self, request: Request) -> Response:
         _read_body(request, self._max_body_bytes)
-        adapter = self._map.bind("", path_info=request.path)
+        found = list(self._paths.find(request.path))
+        if not found:
+            raise NotFound("There is nothing at this path.")
+        for routes, parts in found:
+            if route := routes.get(request.method):
+                return self._take(request, route, parts)
+        allow = ", ".join(sorted({"OPTIONS"}.union(*(routes for routes, _ in found))))
         if request.method == "OPTIONS":
-            return _options(request, adapter)
-        try:
-            route, parts = adapter.match(method=request.method)
-        except WrongMethod as error:
-            allow = _allowed(error.valid_methods or ())
-            raise MethodNotAllowed(
-                f"This path answers {allow}.", headers={"Allow": allow}
-            ) from error
-        except (NoSuchPath, RequestRedirect) as error:
-            raise NotFound("There is nothing at this path.") from error
-        assert isinstance(route, Route)
+            return Response(status=204, headers={"Allow": allow})
+        raise MethodNotAllowed(f"This path answers {allow}.", headers={"Allow": allow})
+
+    def _take(self, request: Request, route: Route, parts: dict[str, str]) -> Response:
         entry_of(request).told(route.path, parts)
         try:
             return self._handle(request, route, parts)
@@ -224,15 +210,3 @@ def _read_body(request: Request, most: int) -> None:
 
 def _too_large(most: int) -> BodyTooLarge:
     return BodyTooLarge(f"The body has more than {most} bytes.", headers={"Connection": "close"})
-
-
-def _options(request: Request, adapter: MapAdapter) -> Response:
-    methods = list(adapter.allowed_methods())
-    if not methods:
-        raise NotFound("There is nothing at this path.")
-    return Response(status=204, headers={"Allow": _allowed(methods)})
-
-
-def _allowed(methods: "list[str] | tuple[str, ...] | object") -> str:
-    assert isinstance(methods, list | tuple | set)
-    return ", ".join(sorted({*methods, "OPTIONS"}))

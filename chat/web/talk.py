@@ -1,8 +1,8 @@
 """One turn over HTTP, in any dialect: what is asked, how it is answered, streamed or not."""
 
 import time
-from dataclasses import dataclass, field
 
+import msgspec
 from flask import Request, Response
 from msgspec.structs import replace
 
@@ -103,8 +103,7 @@ class Talk:
         return reply.decide(run.wait_for_answer(self.keepalive_seconds) if ask.stream else [])
 
 
-@dataclass(frozen=True, slots=True)
-class _Reply:
+class _Reply(msgspec.Struct, frozen=True):
     """How a turn is answered once it has something to say; by then its request may be over."""
 
     talk: Talk
@@ -114,8 +113,8 @@ class _Reply:
     chat: ChatRef
     ask: Ask
     began: float
-    first: list[Event] = field(default_factory=list)
-    asked_at: float = field(default_factory=time.monotonic)
+    first: list[Event] = []
+    asked_at: float = msgspec.field(default_factory=time.monotonic)
 
     def is_time(self) -> bool:
         """Whether to answer: a stream begins in time for its first keep-alive."""

@@ -1,0 +1,57 @@
+"""What a path leads to: `/conversations/<chat_id>` and the like; words win over variables."""
+
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+Found = TypeVar("Found")
+_VARIABLE = "<"
+
+
+class Paths(Generic[Found]):
+    """A tree of path segments. A slash at the end of a path does not matter, one in it does."""
+
+    def __init__(self, reserved: frozenset[str]) -> None:
+        self._root: _Node[Found] = _Node()
+        self._reserved = reserved
+
+    def add(self, method: str, path: str, what: Found) -> None:
+        """`<name>` stands for any segment, `<not_reserved:name>` for any but the reserved words,
+        `<path:name>` for all that is left.
+        """
+        node = self._root
+        for segment in _split(path):
+            children = node.variables if segment.startswith(_VARIABLE) else node.words
+            node = children.setdefault(segment.strip("<>"), _Node())
+        node.methods[method] = what
+
+    def find(self, path: str) -> "Iterator[tuple[dict[str, Found], dict[str, str]]]":
+        """What is there by method, and the variables; the best match first."""
+        return self._walk(self._root, _split(path), {})
+
+    def _walk(
+        self, node: "_Node[Found]", segments: list[str], variables: dict[str, str]
+    ) -> "Iterator[tuple[dict[str, Found], dict[str, str]]]":
+        if not segments:
+            if node.methods:
+                yield node.methods, variables
+            return
+        segment, *rest = segments
+        if segment in node.words:
+            yield from self._walk(node.words[segment], rest, variables)
+        for name, child in node.variables.items():
+            kind, _, variable = name.rpartition(":")
+            if not segment or (kind == "not_reserved" and segment in self._reserved):
+                continue
+            value, left = ("/".join(segments), []) if kind == "path" else (segment, rest)
+            yield from self._walk(child, left, variables | {variable: value})
+
+
+class _Node(Generic[Found]):
+    def __init__(self) -> None:
+        self.words: dict[str, _Node[Found]] = {}
+        self.variables: dict[str, _Node[Found]] = {}
+        self.methods: dict[str, Found] = {}
+
+
+def _split(path: str) -> list[str]:
+    return path.removesuffix("/").split("/")[1:]
