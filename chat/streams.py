@@ -37,6 +37,9 @@ _LONGEST_PAUSE_SECONDS = 1.0
 _MOST_WAITING_CHARACTERS = 4096
 _AFTER_FAILURE_SECONDS = 0.5
 _LONGEST_SLEEP_SECONDS = 5.0
+# What becomes due meanwhile goes out in one batch: to look through all turns for each would cost
+# more than the writing, when there are hundreds.
+_GATHER_SECONDS = 0.05
 LOST = "lost"
 log = logging.getLogger("chatkeep")
 
@@ -244,7 +247,8 @@ class LogWriter:
         """Text of a turn; never waits for Redis."""
         if box.add(text):
             with self._changed:
-                self._changed.notify()
+                if box.due_at() < self._wakes_at:
+                    self._changed.notify()
 
     def _write_for_ever(self) -> None:
         while True:
@@ -257,14 +261,26 @@ class LogWriter:
     def _write_what_is_due(self) -> None:
         with self._changed:
             now = time.monotonic()
-            due = [box for box in self._boxes if box.due_at() <= now]
+            due, soonest = self._find_due(now)
             if not due:
-                # Never for long: then a turn that begins while none runs need not wake us.
-                soonest = min((box.due_at() for box in self._boxes), default=float("inf"))
-                self._wakes_at = min(soonest, now + _LONGEST_SLEEP_SECONDS)
-                self._changed.wait(max(0.0, self._wakes_at - now))
+                self._wakes_at = soonest
+                self._changed.wait(soonest - now)
                 return
         self._write(due, now)
+        time.sleep(_GATHER_SECONDS)
+
+    def _find_due(self, now: float) -> tuple[list[Outbox], float]:
+        """Whose turn it is, and when the next one's will be."""
+        due: list[Outbox] = []
+        # Never for long: then a turn that begins while none runs need not wake us.
+        soonest = now + _LONGEST_SLEEP_SECONDS
+        for box in self._boxes:
+            at = box.due_at()
+            if at <= now:
+                due.append(box)
+            elif at < soonest:
+                soonest = at
+        return due, soonest
 
     def _write(self, due: list[Outbox], now: float) -> None:
         batch = [
