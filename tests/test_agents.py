@@ -1,6 +1,5 @@
 """Agents: machines that dial in over a WebSocket and answer as a model would."""
 
-import json
 import threading
 import time
 from collections import Counter
@@ -13,8 +12,8 @@ import pytest
 from bench.commands import monitored
 from dev.model import ModelServer
 from dev.redis_server import RedisServer
-from tests.harness import ADMIN_KEY, ENCRYPTION_KEYS, Client, Function, as_admin, wait_until
-from tests.websocket import PATH, Refused, SeedAgent, WebSocket
+from tests.harness import ADMIN_KEY, ENCRYPTION_KEYS, Client, Function, wait_until
+from tests.websocket import Agents, SeedAgent, connections
 
 SETTINGS = {
     "ADMIN_KEY": ADMIN_KEY,
@@ -22,7 +21,6 @@ SETTINGS = {
     "UPSTREAM_TIMEOUT_SECONDS": "8",
     "KEEPALIVE_SECONDS": "0.5",
 }
-AS_AGENT = {"Authorization": ADMIN_KEY}
 
 
 @pytest.fixture(scope="module")
@@ -41,35 +39,11 @@ def b(instances: tuple[Function, Function], model: ModelServer) -> Client:
 
 
 @pytest.fixture
-def agents(a: Client, b: Client) -> Iterator["Agents"]:
+def agents(a: Client, b: Client) -> Iterator[Agents]:
     started = Agents(a)
     yield started
     started.stop()
     assert wait_until(lambda: not connections(a)), connections(a)
-
-
-class Agents:
-    """Starts agents, and waits until they are in the pool."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        self._all: list[SeedAgent] = []
-
-    def start(self, client: Client, answer: Any = None, **options: Any) -> SeedAgent:
-        agent = SeedAgent(client.base, answer, headers=AS_AGENT, **options)
-        self._all.append(agent)
-        assert wait_until(lambda: agent.id in connections(self._client))
-        return agent
-
-    def stop(self) -> None:
-        for agent in self._all:
-            agent.stop()
-
-
-def connections(client: Client) -> list[str]:
-    reply = as_admin(client.base).get("/api/connections")
-    assert reply.status == 200, reply.body
-    return [connection["Id"] for connection in reply.json["connections"]]
 
 
 def ask(client: Client, content: str, **fields: Any) -> Any:
@@ -242,91 +216,6 @@ def test_an_agent_that_says_nothing_more_times_out(a: Client, agents: Agents, ch
     agents.start(a, lambda data: time.sleep(60) or "")
     reply = a.say(chat_id, "x", model="agent")
     assert (reply.status, reply.code) == (504, "upstream_timeout")
-
-
-@pytest.mark.parametrize(
-    "headers, path, status",
-    [
-        ({}, PATH, 401),
-        ({"Authorization": "Bearer nonsense"}, PATH, 401),
-        ({}, f"{PATH}?key=nonsense", 401),
-        ({"Origin": "https://evil.example"}, f"{PATH}?key={ADMIN_KEY}", 403),
-        ({"Origin": "null", "Authorization": ADMIN_KEY}, PATH, 403),
-    ],
-)
-def test_who_may_not_dial_in_is_told_why(
-    a: Client, headers: dict[str, str], path: str, status: int
-) -> None:
-    with pytest.raises(Refused) as refused:
-        WebSocket(a.base, path, headers)
-    assert refused.value.status == status
-    assert json.loads(refused.value.body)["error"]
-    assert connections(a) == []
-
-
-def test_a_browser_brings_the_key_in_the_query(a: Client, agents: Agents) -> None:
-    origin = {"Origin": a.base}
-    for name in ("key", "admin_key"):
-        agent = SeedAgent(a.base, headers=origin, path=f"{PATH}?{name}={ADMIN_KEY}")
-        assert wait_until(lambda id=agent.id: connections(a) == [id])
-        agent.stop()
-        assert wait_until(lambda: connections(a) == [])
-
-
-def test_an_agent_key_of_its_own_and_none_at_all(start_function: Any, model: ModelServer) -> None:
-    own = start_function(ADMIN_KEY=ADMIN_KEY, AGENT_KEY="agents-only").client
-    with pytest.raises(Refused):
-        WebSocket(own.base, headers=AS_AGENT)
-    WebSocket(own.base, headers={"Authorization": "Bearer agents-only"}).drop()
-    nobody = start_function(AUTH="jwt", FIREBASE_PROJECT="p").client
-    with pytest.raises(Refused) as refused:
-        WebSocket(nobody.base)
-    assert refused.value.status == 403
-    cloud = start_function(K_SERVICE="x", AUTH="open").client
-    with pytest.raises(Refused):
-        WebSocket(cloud.base)
-    local = start_function().client
-    WebSocket(local.base).drop()
-    with pytest.raises(Refused):  # a page whose own name points to this machine
-        WebSocket(local.base, headers={"Origin": "http://evil.example"}, host="evil.example")
-
-
-def test_what_is_no_websocket_and_no_handshake_is_refused(a: Client) -> None:
-    assert a.get(PATH, **AS_AGENT).status == 400
-    for headers in ({"Upgrade": "websocket"}, {"Upgrade": "websocket", "Connection": "Upgrade"}):
-        assert a.get(PATH, **AS_AGENT, **headers).status == 400
-
-
-def test_garbage_and_too_much_close_the_socket_with_a_reason_and_disturb_nobody(
-    a: Client, agents: Agents
-) -> None:
-    good = agents.start(a)
-    garbage = ["", "x", "[]", '{"id": 5, "message": "pong"}', "{" * 100_000, "\ud7ff" * 10]
-    for text in garbage:
-        for meets in (False, True):
-            socket = WebSocket(a.base, headers=AS_AGENT)
-            offered = socket.receive()
-            if meets:
-                socket.send(offered or "")
-            socket.send(text)
-            assert socket.receive() is None and socket.closed
-            assert socket.closed[0] == 1007 and socket.closed[1], (text, socket.closed)
-    for size in (2_000_000, 100_000_000):
-        socket = WebSocket(a.base, headers=AS_AGENT)
-        socket.send(socket.receive() or "")
-        try:
-            socket.send_frame(b"x" * size)
-        except OSError:
-            pass
-        while socket.receive() is not None:
-            pass  # pings, from before
-        assert socket.closed and socket.closed[0] == 1009, (size, socket.closed)
-        reply = ask(a, "still there?")
-        assert reply.json.get("content") == "You said: still there?", (
-            size,
-            reply.json,
-        )
-    assert connections(a) == [good.id] and good.ws.closed is None
 
 
 def in_parallel(count: int, work: Any) -> None:

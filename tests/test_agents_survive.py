@@ -12,8 +12,8 @@ import urllib3
 
 from dev.model import ModelServer
 from tests.harness import Function, wait_until
-from tests.test_agents import AS_AGENT, SETTINGS, connections, in_parallel
-from tests.websocket import Refused, SeedAgent
+from tests.test_agents import SETTINGS, in_parallel
+from tests.websocket import AS_AGENT, Refused, SeedAgent, connections
 
 CLIENTS = 16
 QUESTIONS = 25  # of each client

@@ -18,7 +18,10 @@ from wsproto.events import (
     TextMessage,
 )
 
+from tests.harness import ADMIN_KEY, Client, as_admin, wait_until
+
 PATH = "/client/register"
+AS_AGENT = {"Authorization": ADMIN_KEY}
 
 
 class Refused(Exception):
@@ -192,3 +195,27 @@ class SeedAgent:
             self.ws.send(json.dumps({"id": id, "message": message, "data": data, **more}))
         except Exception:
             pass  # the socket is gone
+
+
+class Agents:
+    """Starts agents, and waits until they are in the pool."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._all: list[SeedAgent] = []
+
+    def start(self, client: Client, answer: Any = None, **options: Any) -> SeedAgent:
+        agent = SeedAgent(client.base, answer, headers=AS_AGENT, **options)
+        self._all.append(agent)
+        assert wait_until(lambda: agent.id in connections(self._client))
+        return agent
+
+    def stop(self) -> None:
+        for agent in self._all:
+            agent.stop()
+
+
+def connections(client: Client) -> list[str]:
+    reply = as_admin(client.base).get("/api/connections")
+    assert reply.status == 200, reply.body
+    return [connection["Id"] for connection in reply.json["connections"]]
