@@ -9,7 +9,7 @@ import msgspec
 from chat.limits import Prices, cost
 from chat.messages import timestamp
 
-_DAY_MS = 86_400_000
+DAY_MS = 86_400_000
 _KEPT_DAYS = 400
 COLUMNS = "owner day model requests prompt_tokens completion_tokens total_tokens cost".split()
 
@@ -50,7 +50,7 @@ def read_line(line: str) -> Line:
 
 def oldest_day(now_ms: int) -> str:
     """Usage of the days before is forgotten."""
-    return timestamp(now_ms - _KEPT_DAYS * _DAY_MS)[:10]
+    return timestamp(now_ms - _KEPT_DAYS * DAY_MS)[:10]
 
 
 def add_up(lines: Iterable[Line], prices: Prices) -> dict[str, object]:

@@ -14,11 +14,10 @@ from chat.credentials import ANONYMOUS, Caller, UserKey, make_key, masked
 from chat.errors import KeyRejected, NotFound
 from chat.keyspace import OWNERS_KEY, all_keys_of, chats_key, gone_key, record_key, usage_key
 from chat.store import Store
-from chat.usage import Line, oldest_day, read_line
+from chat.usage import DAY_MS, Line, oldest_day, read_line
 
 LIMITS = ("rate_limit", "daily_token_budget", "max_concurrent_turns")
 _PAGE = 100
-_DAY_MS = 86_400_000
 
 
 class User(msgspec.Struct, frozen=True):
@@ -103,7 +102,7 @@ class Users:
         if keep_standing and (rate or spent):
             fields = ("rate", _text(rate), "spent", _text(spent))
             gone = gone_key(owner)
-            self._store.write([("HSET", gone, *fields), ("PEXPIRE", gone, _DAY_MS)])
+            self._store.write([("HSET", gone, *fields), ("PEXPIRE", gone, DAY_MS)])
         own = [record_key(owner), usage_key(owner), chats_key(owner)]
         self._store.write([("DEL", key) for key in own])
         # Turns that began meanwhile, or died before their first message was stored.
