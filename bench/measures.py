@@ -21,6 +21,8 @@ _TURNS_OF_A_HISTORY = 100
 
 TURNS = Load(clients=16, chunks=8, stream=False)
 WAVE = Load(clients=0, chunks=64, turns=1, pause_ms=20)
+# One begins when another one ends: as many run as begin together above, none waits for 200 begins.
+STEADY = replace(WAVE, clients=200, turns=2, spread_ms=WAVE.ideal_ms)
 FLOOD = Load(clients=0, chunks=64, pause_ms=5)
 CROWDED = Load(clients=CROWD, chunks=64, turns=1, pause_ms=80)
 
@@ -82,6 +84,13 @@ class Bench:
                 [s for s in subjects if s.most_streams >= count],
                 partial(self._measure, f"streams {count}", load),
             )
+
+    def steady(self, subjects: Sequence[Subject]) -> None:
+        """As many streams that begin one after the other."""
+        self._in_rounds(
+            [s for s in subjects if s.most_streams >= STEADY.clients],
+            partial(self._measure, "steady", STEADY),
+        )
 
     def floods(self, subjects: Sequence[Subject]) -> None:
         """More and more streams, until no more chunks come through."""

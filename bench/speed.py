@@ -90,6 +90,7 @@ def _measure(bench: Bench, subjects: list[Subject]) -> None:
         ("cold starts", lambda: bench.start(subjects)),
         ("turns", lambda: bench.turns(subjects)),
         ("streams", lambda: bench.streams(subjects)),
+        ("streams one after the other", lambda: bench.steady(subjects)),
         ("as many chunks as it carries", lambda: bench.floods(subjects)),
         ("a thousand streams", lambda: bench.crowds(subjects)),
         ("long histories", lambda: bench.histories([*subjects, _SHORT_PROMPTS])),

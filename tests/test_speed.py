@@ -48,6 +48,15 @@ def test_unstreamed_turns_go_on_until_the_time_is_over(tmp_path: Path) -> None:
 
 
 @needs_compiler
+def test_clients_begin_one_after_the_other(tmp_path: Path) -> None:
+    load = Load(clients=5, chunks=1, turns=1, pause_ms=2, spread_ms=400)
+    heard = _hear(tmp_path, load, MODEL.body_of(stream=True))
+    assert (heard.turns, heard.failed) == (5, 0)
+    assert 0.32 <= heard.seconds < 5  # the last one begins when four fifths are over
+    assert heard.cpu_seconds < 0.1  # who waits does not spin
+
+
+@needs_compiler
 def test_an_answer_that_is_too_short_is_a_turn_that_failed(tmp_path: Path) -> None:
     model = Model(tmp_path)
     try:
