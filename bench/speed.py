@@ -26,8 +26,8 @@ from tests.harness import ROOT
 _QUIET = 1.0
 _SHORT_PROMPTS = replace(
     OURS,
-    name="Chatkeep, prompts of 1,000 tokens",
-    environment={**OURS.environment, "MAX_PROMPT_TOKENS": "1000"},
+    name="Chatkeep, prompts of 300 tokens",  # which ten messages fill
+    environment={**OURS.environment, "MAX_PROMPT_TOKENS": "300"},
 )
 
 

@@ -131,9 +131,17 @@ def _growth(
     form: str,
 ) -> str:
     def cells(subject: Subject) -> list[str]:
-        return [_shown(results.median(measure, subject, path), form) for measure in measures]
+        values = [results.median(measure, subject, path) for measure in measures]
+        growth = "" if subject is FIFTY else _largest_to_smallest(values)
+        return [*(_shown(value, form) for value in values), growth]
 
-    return _table(head, [[subject.name, *cells(subject)] for subject in subjects])
+    rows = [[subject.name, *cells(subject)] for subject in subjects]
+    return _table([*head, "largest to smallest"], rows)
+
+
+def _largest_to_smallest(values: list[float | None]) -> str:
+    there = [value for value in values if value]
+    return f"{max(there) / min(there):.2f} x" if len(there) > 1 else _NOTHING
 
 
 def _caption(results: Results, subjects: Sequence[Subject], where: str) -> str:
@@ -146,6 +154,8 @@ def _caption(results: Results, subjects: Sequence[Subject], where: str) -> str:
         "moment: the last one also waits for all the other begins. Where one begins after the other,",
         f"spread over the length of an answer, each client says {STEADY.turns} turns: as one ends, one begins.",
         f"A chunk's CPU holds its share of the turn's. {CROWD:,} streams: one run, THREADS={CROWD + 100}.",
+        "A turn costs more as its prompt grows, until it is full: at 10 messages if 300 tokens fit, at some",
+        "3,400 with the default of 100,000.",
         "What talks to the subjects can do as much as the model's own column says; it, the model and",
         f"Redis used at most {busy:.0%} of the other core.)",
     ]

@@ -79,6 +79,17 @@ def test_the_table_shows_medians_and_what_ours_is_to_the_fifty_lines() -> None:
     assert "| CPU of a turn, ms | 4.00 | 1.00 | 0.25 x |" in text
 
 
+def test_growth_is_our_largest_figure_to_our_smallest() -> None:
+    results = Results()
+    for length, cpu_seconds in ((10, 0.1), (1000, 0.13)):
+        for subject in (FIFTY, OURS):
+            reading = Reading(_HEARD, cpu_seconds, 50.0, 0.2)
+            results.add(f"history {length}", subject, reading)
+    text = tables.write(results, [FIFTY, OURS], OURS, "today, here")
+    assert f"| {OURS.name} | 1.00 | - | 1.30 | - | - | 1.30 x |" in text
+    assert f"| {FIFTY.name} | 1.00 | - | 1.30 | - | - |  |" in text
+
+
 def test_the_readme_keeps_everything_but_its_table() -> None:
     readme = (ROOT / "README.md").read_text()
     made = tables.with_speed(tables.with_speed(readme, "| one |\n"), "| other |\n")
