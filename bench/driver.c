@@ -1,11 +1,12 @@
 /* The clients of the speed benchmark: one thread, epoll. Prints one line of JSON.
  *
  * driver <port> <clients> <turns of each, 0 = any> <seconds, 0 = any> <turns of a chat>
- *        <chunks of an answer> <path> <body> <more headers>
+ *        <chunks of an answer> <milliseconds until all have begun> <path> <body> <more headers>
  *
- * All clients begin at once; each says the next thing when it has the whole answer. "CHAT" in the path
- * becomes a number, another one for each chat. When the seconds are over nothing new is said, what
- * runs is heard to its end, and rates are those of the last three quarters of the seconds.
+ * Clients begin one after the other, evenly over those milliseconds, or with 0 all at once; each says
+ * the next thing when it has the whole answer. "CHAT" in the path becomes a number, another one for
+ * each chat. When the seconds are over nothing new is said, what runs is heard to its end, and rates
+ * are those of the last three quarters of the seconds.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -29,7 +30,7 @@ typedef struct client {
 } client;
 
 static int port, clients, turns, turns_of_a_chat, chunks, poll_fd, running;
-static long long began, ends, counts_from;
+static long long began, ends, counts_from, spread_us;
 static const char *path, *body, *headers;
 static long long done, failed, all_chunks, counted_turns, counted_chunks;
 static float *first_ms, *turn_ms;
@@ -187,11 +188,25 @@ static void report(void) {
   printf(", \"seconds\": %.3f, \"cpu_seconds\": %.3f}\n", (now - began) / 1e6, cpu);
 }
 
+/* Begin the clients whose time has come, from `next` on; returns the first that has to wait. */
+static int begin_due(client *all, int next) {
+  for (; next < clients && now_us() >= began + spread_us * next / clients; next++) begin(&all[next]);
+  return next;
+}
+
+/* Until the client that has to wait may begin, or a second. */
+static struct timespec wait_for(int next) {
+  long long wait = next < clients ? began + spread_us * next / clients - now_us() : 1000000;
+  wait = wait < 0 ? 0 : wait > 1000000 ? 1000000 : wait;
+  return (struct timespec){wait / 1000000, wait % 1000000 * 1000};
+}
+
 int main(int count, char **words) {
-  if (count != 10) return 1;
+  if (count != 11) return 1;
   port = atoi(words[1]), clients = running = atoi(words[2]), turns = atoi(words[3]);
   turns_of_a_chat = atoi(words[5]), chunks = atoi(words[6]);
-  path = words[7], body = words[8], headers = words[9];
+  spread_us = atof(words[7]) * 1000;
+  path = words[8], body = words[9], headers = words[10];
   first_ms = malloc(MOST_TURNS * sizeof *first_ms);
   turn_ms = malloc(MOST_TURNS * sizeof *turn_ms);
   poll_fd = epoll_create1(0);
@@ -199,13 +214,13 @@ int main(int count, char **words) {
   double seconds = atof(words[4]);
   if (seconds > 0) ends = began + seconds * 1e6, counts_from = began + seconds * 0.25e6;
   client *all = calloc(clients, sizeof *all);
-  for (int i = 0; i < clients; i++) {
-    all[i].number = i, all[i].fd = -1;
-    begin(&all[i]);
-  }
+  for (int i = 0; i < clients; i++) all[i].number = i, all[i].fd = -1;
+  int next = 0;
   while (running > 0 && now_us() - began < (LONGEST_SECONDS + seconds) * 1e6) {
     struct epoll_event events[256];
-    int ready = epoll_wait(poll_fd, events, 256, 1000);
+    next = begin_due(all, next);
+    struct timespec timeout = wait_for(next);
+    int ready = epoll_pwait2(poll_fd, events, 256, &timeout, NULL);
     for (int i = 0; i < ready; i++) hear(events[i].data.ptr);
   }
   report();

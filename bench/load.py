@@ -17,7 +17,10 @@ NO_COMPILER = "make bench skips the speeds: they need Linux and a C compiler (cc
 
 @dataclass(frozen=True)
 class Load:
-    """What some clients do: so many turns each, or as many as they can in so many seconds."""
+    """What some clients do: so many turns each, or as many as they can in so many seconds.
+
+    They begin all at once, or one after the other, evenly over `spread_ms`.
+    """
 
     clients: int
     chunks: int
@@ -25,6 +28,7 @@ class Load:
     seconds: float = 0.0
     stream: bool = True
     pause_ms: float = 0.0
+    spread_ms: float = 0.0
     turns_of_a_chat: int = 10
 
     @property
@@ -88,7 +92,7 @@ class Clients:
     def run(self, load: Load, port: int, path: str, body: str, headers: str) -> Heard:
         """Let the clients talk to a port; `headers` are lines that each end in CRLF."""
         numbers = (load.clients, load.turns, load.seconds, load.turns_of_a_chat, load.chunks)
-        command = [self._program, *map(str, (port, *numbers)), path, body, headers]
+        command = [self._program, *map(str, (port, *numbers, load.spread_ms)), path, body, headers]
         done = subprocess.run(
             command, stdout=subprocess.PIPE, check=True, preexec_fn=end_with_parent
         )

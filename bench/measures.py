@@ -6,11 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from bench.load import Clients, Load, Model
 from bench.results import Reading, Results
 from bench.server import Cores, Server, cpu_seconds
 from bench.subjects import Subject
+
+_T = TypeVar("_T")
 
 STREAMS = (1, 50, 200)
 CROWD = 1000
@@ -21,6 +24,8 @@ _TURNS_OF_A_HISTORY = 100
 
 TURNS = Load(clients=16, chunks=8, stream=False)
 WAVE = Load(clients=0, chunks=64, turns=1, pause_ms=20)
+# One begins when another one ends: as many run as begin together above, none waits for 200 begins.
+STEADY = replace(WAVE, clients=200, turns=2, spread_ms=WAVE.ideal_ms)
 FLOOD = Load(clients=0, chunks=64, pause_ms=5)
 CROWDED = Load(clients=CROWD, chunks=64, turns=1, pause_ms=80)
 
@@ -35,9 +40,18 @@ class Plan:
     streams: tuple[int, ...] = STREAMS
     crowd: bool = True
     histories: tuple[int, ...] = HISTORIES
+    history_rounds: int = 7
 
 
-QUICK = Plan(1, 0.8, cold_starts=1, streams=(50, 200), crowd=False, histories=(10, 10_000))
+QUICK = Plan(
+    rounds=1,
+    seconds=0.8,
+    cold_starts=1,
+    streams=(50, 200),
+    crowd=False,
+    histories=(10, 10_000),
+    history_rounds=1,
+)
 
 
 class Bench:
@@ -83,18 +97,30 @@ class Bench:
                 partial(self._measure, f"streams {count}", load),
             )
 
+    def steady(self, subjects: Sequence[Subject]) -> None:
+        """As many streams that begin one after the other."""
+        self._in_rounds(
+            [s for s in subjects if s.most_streams >= STEADY.clients],
+            partial(self._measure, "steady", STEADY),
+        )
+
     def floods(self, subjects: Sequence[Subject]) -> None:
         """More and more streams, until no more chunks come through."""
         self._in_rounds([s for s in subjects if s.most_streams], self._flood)
 
     def histories(self, subjects: Sequence[Subject]) -> None:
-        """One client in chats of some length."""
-        subjects = [s for s in subjects if s.preload]
-        for length in self._plan.histories:
-            long = [s for s in subjects if s.most_history >= length]
-            for subject in long:
-                self._preload(subject, length)
-            self._in_rounds(long, partial(self._history, length))
+        """One client in chats of some length; lengths take turns as well, as they are compared."""
+        runs = [
+            (length, subject)
+            for length in self._plan.histories
+            for subject in subjects
+            if subject.preload and subject.most_history >= length
+        ]
+        for length, subject in runs:
+            self._preload(length, subject)
+        for number in range(self._plan.history_rounds):
+            for length, subject in _order(runs, number):
+                self._history(length, subject)
 
     def crowds(self, subjects: Sequence[Subject]) -> None:
         """A thousand streams, on a fresh instance that has a thread for each, if it works like that."""
@@ -136,17 +162,17 @@ class Bench:
         load = replace(FLOOD, clients=count, seconds=self._plan.seconds)
         return self._run(self._server(subject), load)
 
-    def _preload(self, subject: Subject, length: int) -> None:
+    def _preload(self, length: int, subject: Subject) -> None:
         redis = self._server(subject).redis
         assert redis and subject.preload
         for number in range(_chats_of(length)):
             subject.preload(redis.client(), f"long-{length}-{number}", length)
-        # The first turn finds out from where on the history fits into a prompt, and notes it.
-        self._run(self._server(subject), _history_load(length, turns=1), f"long-{length}-CHAT")
+        # A chat's first turn finds out from where on the history fits into a prompt, and notes it.
+        once = replace(_history_load(length), turns=_chats_of(length), turns_of_a_chat=1)
+        self._run(self._server(subject), once, f"long-{length}-CHAT")
 
     def _history(self, length: int, subject: Subject) -> None:
-        load = _history_load(length, turns=_TURNS_OF_A_HISTORY)
-        reading = self._run(self._server(subject), load, f"long-{length}-CHAT")
+        reading = self._run(self._server(subject), _history_load(length), f"long-{length}-CHAT")
         self.results.add(f"history {length}", subject, reading)
 
     def _measure(
@@ -178,8 +204,8 @@ class Bench:
         return self._servers[subject.name]
 
 
-def _order(subjects: Sequence[Subject], number: int) -> Sequence[Subject]:
-    return subjects if number % 2 == 0 else subjects[::-1]
+def _order(things: Sequence[_T], number: int) -> Sequence[_T]:
+    return things if number % 2 == 0 else things[::-1]
 
 
 def _chats_of(length: int) -> int:
@@ -187,6 +213,7 @@ def _chats_of(length: int) -> int:
     return max(1, min(_TURNS_OF_A_HISTORY, 10_000 // length))
 
 
-def _history_load(length: int, *, turns: int) -> Load:
-    per_chat = _TURNS_OF_A_HISTORY // _chats_of(length)
+def _history_load(length: int) -> Load:
+    turns = _TURNS_OF_A_HISTORY
+    per_chat = turns // _chats_of(length)
     return Load(1, 8, turns=turns, seconds=1.0, stream=False, turns_of_a_chat=per_chat)

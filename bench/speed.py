@@ -26,8 +26,8 @@ from tests.harness import ROOT
 _QUIET = 1.0
 _SHORT_PROMPTS = replace(
     OURS,
-    name="Chatkeep, prompts of 1,000 tokens",
-    environment={**OURS.environment, "MAX_PROMPT_TOKENS": "1000"},
+    name="Chatkeep, prompts of 300 tokens",  # which ten messages fill
+    environment={**OURS.environment, "MAX_PROMPT_TOKENS": "300"},
 )
 
 
@@ -90,6 +90,7 @@ def _measure(bench: Bench, subjects: list[Subject]) -> None:
         ("cold starts", lambda: bench.start(subjects)),
         ("turns", lambda: bench.turns(subjects)),
         ("streams", lambda: bench.streams(subjects)),
+        ("streams one after the other", lambda: bench.steady(subjects)),
         ("as many chunks as it carries", lambda: bench.floods(subjects)),
         ("a thousand streams", lambda: bench.crowds(subjects)),
         ("long histories", lambda: bench.histories([*subjects, _SHORT_PROMPTS])),

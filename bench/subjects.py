@@ -73,7 +73,7 @@ OURS = Subject(
     most_history=100_000,
 )
 
-# Neither keeps a history: what they do is less. Versions in the Makefile.
+# Neither keeps a history: what they do is less. Versions in the Makefile and in peers.json.
 LITELLM = Subject(
     "LiteLLM (no history)",
     (
@@ -91,15 +91,16 @@ LITELLM = Subject(
         "    model: openai/bench\n    api_base: {model}\n    api_key: none\n"
     },
 )
+_NODE = _PEERS / "node_modules/.bin/node"
 _PORTKEY = _PEERS / "node_modules/@portkey-ai/gateway/build/start-server.js"
 PORTKEY = Subject(
     "Portkey (no history)",
-    ("node", str(_PORTKEY), "--port={port}", "--headless"),
+    (str(_NODE), str(_PORTKEY), "--port={port}", "--headless"),
     path=_OPENAI_PATH,
     body=_OPENAI_BODY,
     headers="x-portkey-provider: openai\r\nx-portkey-custom-host: {model}\r\n"
     "Authorization: Bearer none\r\n",
-    needs=_PORTKEY,
+    needs=_NODE,
 )
 
 SUBJECTS = (MODEL, HELLO, FIFTY, OURS, LITELLM, PORTKEY)

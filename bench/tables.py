@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from bench.measures import CROWD, CROWDED, HISTORIES, STREAMS, WAVE
+from bench.measures import CROWD, CROWDED, HISTORIES, STEADY, STREAMS, WAVE
 from bench.results import Results
 from bench.subjects import FIFTY, HELLO, MODEL, OURS, Subject
 
@@ -54,25 +54,33 @@ def _main_table(results: Results, subjects: Sequence[Subject]) -> str:
             results, "most streamed chunks a second", "flood", "heard.chunks_per_second", "{:,.0f}"
         ),
         _single(results, "CPU of a chunk then, µs", "flood", "cpu_us_per_chunk", "{:.0f}"),
-        _pair(results, f"50 streams: first chunk, ms [{WAVE.pause_ms:.0f}]", "streams 50", "first"),
-        _pair(
-            results, f"200 streams: first chunk, ms [{WAVE.pause_ms:.0f}]", "streams 200", "first"
-        ),
-        _pair(
-            results, f"200 streams: whole answer, ms [{WAVE.ideal_ms:,.0f}]", "streams 200", "turn"
-        ),
-        _pair(
-            results,
-            f"{CROWD:,} streams: whole answer, ms [{CROWDED.ideal_ms:,.0f}]",
-            "crowd",
-            "turn",
-        ),
+        *_stream_rows(results),
         _single(results, "memory after them, MiB", "crowd", "resident_mib", "{:.0f}"),
         _cold(results),
     ]
     head = ["one instance on one core", *(s.name for s in subjects), f"{OURS.name} to the 50 lines"]
     lines = [[row.name, *map(row.cell, subjects), _ratio(row)] for row in rows]
     return _table(head, [line for line in lines if set(line[1:-1]) != {_NOTHING}])
+
+
+def _stream_rows(results: Results) -> list[Row]:
+    one, whole = f"{WAVE.pause_ms:.0f}", f"{WAVE.ideal_ms:,.0f}"
+    together = "200 streams that begin together"
+    apart = f"200 streams, one begins every {STEADY.spread_ms / STEADY.clients:.1f} ms"
+    crowd = f"{CROWD:,} streams that begin together"
+    return [
+        _pair(
+            results,
+            f"50 streams that begin together: first chunk, ms [{one}]",
+            "streams 50",
+            "first",
+        ),
+        _pair(results, f"{together}: first chunk, ms [{one}]", "streams 200", "first"),
+        _pair(results, f"{together}: whole answer, ms [{whole}]", "streams 200", "turn"),
+        _pair(results, f"{apart}: first chunk, ms [{one}]", "steady", "first"),
+        _pair(results, f"{apart}: whole answer, ms [{whole}]", "steady", "turn"),
+        _pair(results, f"{crowd}: whole answer, ms [{CROWDED.ideal_ms:,.0f}]", "crowd", "turn"),
+    ]
 
 
 def _single(results: Results, name: str, measure: str, path: str, form: str) -> Row:
@@ -123,9 +131,17 @@ def _growth(
     form: str,
 ) -> str:
     def cells(subject: Subject) -> list[str]:
-        return [_shown(results.median(measure, subject, path), form) for measure in measures]
+        values = [results.median(measure, subject, path) for measure in measures]
+        growth = "" if subject is FIFTY else _largest_to_smallest(values)
+        return [*(_shown(value, form) for value in values), growth]
 
-    return _table(head, [[subject.name, *cells(subject)] for subject in subjects])
+    rows = [[subject.name, *cells(subject)] for subject in subjects]
+    return _table([*head, "largest to smallest"], rows)
+
+
+def _largest_to_smallest(values: list[float | None]) -> str:
+    there = [value for value in values if value]
+    return f"{max(there) / min(there):.2f} x" if len(there) > 1 else _NOTHING
 
 
 def _caption(results: Results, subjects: Sequence[Subject], where: str) -> str:
@@ -134,8 +150,12 @@ def _caption(results: Results, subjects: Sequence[Subject], where: str) -> str:
     lines = [
         f"(`make bench`, {where}. Medians of rounds in which everybody takes turns;",
         f"of {OURS.name}'s turns a second, they lie {spread:.0%} apart. a / b: median and 99th",
-        "percentile; [what nothing delays would take]. All streams of a row begin in the same moment;",
-        f"a chunk's CPU holds its share of the turn's. {CROWD:,} streams: one run, THREADS={CROWD + 100}.",
+        "percentile; [what nothing delays would take]. Streams that begin together do so in the same",
+        "moment: the last one also waits for all the other begins. Where one begins after the other,",
+        f"spread over the length of an answer, each client says {STEADY.turns} turns: as one ends, one begins.",
+        f"A chunk's CPU holds its share of the turn's. {CROWD:,} streams: one run, THREADS={CROWD + 100}.",
+        "A turn costs more as its prompt grows, until it is full: at 10 messages if 300 tokens fit, at some",
+        "3,400 with the default of 100,000.",
         "What talks to the subjects can do as much as the model's own column says; it, the model and",
         f"Redis used at most {busy:.0%} of the other core.)",
     ]

@@ -48,6 +48,15 @@ def test_unstreamed_turns_go_on_until_the_time_is_over(tmp_path: Path) -> None:
 
 
 @needs_compiler
+def test_clients_begin_one_after_the_other(tmp_path: Path) -> None:
+    load = Load(clients=5, chunks=1, turns=1, pause_ms=2, spread_ms=400)
+    heard = _hear(tmp_path, load, MODEL.body_of(stream=True))
+    assert (heard.turns, heard.failed) == (5, 0)
+    assert 0.32 <= heard.seconds < 5  # the last one begins when four fifths are over
+    assert heard.cpu_seconds < 0.1  # who waits does not spin
+
+
+@needs_compiler
 def test_an_answer_that_is_too_short_is_a_turn_that_failed(tmp_path: Path) -> None:
     model = Model(tmp_path)
     try:
@@ -68,6 +77,17 @@ def test_the_table_shows_medians_and_what_ours_is_to_the_fifty_lines() -> None:
     text = tables.write(results, [FIFTY, OURS], OURS, "today, here")
     assert "| turns a second, 16 clients | 50 | 100 | 2.00 x |" in text
     assert "| CPU of a turn, ms | 4.00 | 1.00 | 0.25 x |" in text
+
+
+def test_growth_is_our_largest_figure_to_our_smallest() -> None:
+    results = Results()
+    for length, cpu_seconds in ((10, 0.1), (1000, 0.13)):
+        for subject in (FIFTY, OURS):
+            reading = Reading(_HEARD, cpu_seconds, 50.0, 0.2)
+            results.add(f"history {length}", subject, reading)
+    text = tables.write(results, [FIFTY, OURS], OURS, "today, here")
+    assert f"| {OURS.name} | 1.00 | - | 1.30 | - | - | 1.30 x |" in text
+    assert f"| {FIFTY.name} | 1.00 | - | 1.30 | - | - |  |" in text
 
 
 def test_the_readme_keeps_everything_but_its_table() -> None:
