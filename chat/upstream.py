@@ -72,7 +72,9 @@ class Upstream:
         connection = socket.create_connection((host, port), _CONNECT_SECONDS)
         try:
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return tls.wrap_socket(connection, server_hostname=host) if tls else connection
+            connection = tls.wrap_socket(connection, server_hostname=host) if tls else connection
+            connection.setblocking(False)
+            return connection
         except OSError:
             connection.close()
             raise
@@ -172,9 +174,7 @@ class Call:
         self._response, self._error_body, self._reused = ResponseDecoder(), b"", False
         try:
             self._connection, self._reused = self._upstream.take()
-            self._connection.settimeout(_SEND_SECONDS)
-            self._connection.sendall(self._request)
-            self._connection.settimeout(0)
+            _send(self._connection, self._request)
         except (OSError, UnicodeError) as error:  # UnicodeError: a host that cannot be one
             self._retry(f"could not be reached ({type(error).__name__})", stale=self._reused)
             return False
@@ -184,11 +184,10 @@ class Call:
     def _receive(self, timeout: float) -> bytes | None:
         """Bytes from the socket, b"" when the peer has closed, None when none came in time."""
         assert self._connection is not None
-        # Before waiting, try: TLS may hold decrypted bytes that the socket does not show.
-        piece = _receive_now(self._connection)
-        if piece is None and timeout and _shows_something(self._connection, timeout):
-            piece = _receive_now(self._connection)
-        return piece
+        there = not timeout or _has_decrypted(self._connection)
+        if there or _shows_something(self._connection, timeout):
+            return _receive_now(self._connection)
+        return None
 
     def _decode(self, piece: bytes) -> bytes | None:
         try:
@@ -242,6 +241,23 @@ class Call:
     def _raise(self, error: ChatkeepError) -> None:
         self.close()
         raise error
+
+
+def _send(sock: socket.socket, data: bytes) -> None:
+    """Nearly always the socket has room for all of it; for the rest, wait."""
+    try:
+        sent = sock.send(data)
+    except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+        sent = 0
+    if sent < len(data):
+        sock.settimeout(_SEND_SECONDS)
+        sock.sendall(data[sent:])
+        sock.setblocking(False)
+
+
+def _has_decrypted(sock: socket.socket) -> bool:
+    """Whether TLS holds bytes that the socket itself does not show any more."""
+    return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
 
 
 def _receive_now(sock: socket.socket) -> bytes | None:
