@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from redis import Redis
+from redis import ConnectionPool, Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from chat.errors import StoreUnavailable
@@ -56,12 +57,12 @@ class Store:
         An argument that is a function is asked for its value at the last moment: a deadline, say.
         """
         try:
-            client = self._client
+            execute = self._client.execute_command if self._cluster else self._line.execute
             ready = [arg() if callable(arg) else arg for arg in args]
             try:
-                return client.execute_command(*self.command(script, keys, *ready))
+                return execute(*self.command(script, keys, *ready))
             except NoScriptError:
-                return client.eval(self._sources[script], len(keys), *keys, *ready)
+                return execute("EVAL", self._sources[script], len(keys), *keys, *ready)
         except RedisError as error:
             raise _unavailable(script, error) from error
 
@@ -122,6 +123,40 @@ class Store:
             with self._making:
                 self._made = self._made or self._connect()
         return self._made
+
+    @functools.cached_property
+    def _line(self) -> "_Line":
+        return _Line(self._client.connection_pool)
+
+
+class _Line:
+    """One server, asked over connections of the client, but without what else the client does.
+
+    Its locks, hooks, and looks at the socket before it is used take longer than Redis itself.
+    """
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        self._pool = pool
+        self._idle: list[Any] = []
+
+    def execute(self, *command: Value) -> Any:
+        """Once more, when the connection has died: which it may have done while it was idle."""
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = self._pool.make_connection()
+        try:
+            return _exchange(connection, command)
+        except RedisConnectionError:
+            connection.disconnect()
+            return _exchange(connection, command)
+        finally:
+            self._idle.append(connection)
+
+
+def _exchange(connection: Any, command: Command) -> Any:
+    connection.send_packed_command(connection.pack_command(*command))
+    return connection.read_response()
 
 
 @functools.cache
