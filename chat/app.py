@@ -38,7 +38,7 @@ from chat.web.routes import Router
 from chat.web.talk import Talk
 
 _REDIS_SECONDS = 1.5
-_BLOCKING_SECONDS = 5.0  # above the longest wait for an entry of a log
+_LATE_SECONDS = 5.0  # longer than asked for, a blocking read of an inbox may take
 _MOST_CONNECTIONS = 4096
 
 
@@ -47,7 +47,8 @@ def build(settings: Settings) -> Callable[[Request], Response]:
     shutdown = Shutdown()
     shutdown.watch()
     write_json_lines(settings.google_cloud_project)
-    store, blocking = (_store(settings, seconds) for seconds in (_REDIS_SECONDS, _BLOCKING_SECONDS))
+    # Two, so that however many wait for entries of logs, there are connections for all else.
+    store, blocking = (_store(settings, _REDIS_SECONDS) for _ in range(2))
     vault = Vault(read_encryption_keys(settings.encryption_key))
     history, chats = History(store, vault, settings), Chats(store, vault, settings)
     users = Users(store)
@@ -81,7 +82,7 @@ def build(settings: Settings) -> Callable[[Request], Response]:
 
 def _agents(settings: Settings, store: Store, vault: Vault) -> Agents:
     ping_seconds = settings.agent_ping_seconds
-    inbox = _store(settings, ping_seconds + _BLOCKING_SECONDS)
+    inbox = _store(settings, ping_seconds + _LATE_SECONDS)
     return Agents(
         Pool(store, inbox, vault, ping_seconds),
         let_in=settings.lets_agents_in,

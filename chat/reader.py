@@ -1,4 +1,9 @@
-"""Follow a turn from any place in its answer, on any instance, while it runs and ever after."""
+"""Follow a turn from any place in its answer, on any instance, while it runs and ever after.
+
+While the turn goes on, a question to Redis is open: what comes next in its log? The driver is the
+thread that serves the request, whose `step` waits for the reply; or, where it can have the client's
+socket, the relay, which calls `hear` when `fileno` shows something, and `step` once there is a reply.
+"""
 
 import time
 
@@ -14,11 +19,14 @@ from chat.run import ended_as_stored, ended_in_error, started
 from chat.streams import Entry, Logs, text_after
 
 _WAIT_SECONDS = 1.0
+_LATE_SECONDS = 1.5  # so long after its time a reply is not waited for any more
 _NOTHING_LEFT = "This turn has ended, and nothing of it is stored."
 
 
 class Reader:
     """One reader of one turn, from `offset` on. Looks like a Run: `step` until it has `ended`."""
+
+    needs_client = True
 
     def __init__(
         self,
@@ -42,36 +50,78 @@ class Reader:
         self._recovery = recovery
         self._keepalive_seconds = keepalive_seconds
         self._patience_seconds = patience_seconds
-        self._wait = 0.0  # not before the first read: the turn may have ended long ago
+        self._wait = min(_WAIT_SECONDS, keepalive_seconds)
+        self._tail = logs.tail(chat, ref.nonce)
+        self._due_at = 0.0  # when a step is due, whether there is a reply or not
         self._quiet_since = self._store_seen_at = time.monotonic()
+
+    def fileno(self) -> int | None:
+        """The socket that shows when there is something to `hear`; None when a `step` is due.
+
+        -1 when nothing shows it but the time.
+        """
+        return None if self.ended or time.monotonic() >= self._due_at else self._tail.fileno()
+
+    def hear(self) -> list[Event]:
+        """Notice a reply, without waiting for one."""
+        self._tail.is_ready()
+        return self._fill_silence([])
 
     def step(self) -> list[Event]:
         """Wait a while for the producer, and return what it wrote; the last event ends the turn."""
         try:
-            wait, self._wait = self._wait, min(_WAIT_SECONDS, self._keepalive_seconds)
-            entries = self._logs.read(self._chat, self._ref.nonce, self._offset, wait)
+            entries = self._wait_for_entries()
             events = self._read(entries) if entries else self._ask_what_became_of_it()
             self._store_seen_at = time.monotonic()
         except StoreUnavailable as error:
             events = self._wait_for_the_store(error)
+        else:
+            self._ask_for_more()
         return self._fill_silence(events)
 
     def finish(self) -> Ended:
         """Wait for the end."""
-        while not self.ended:
-            self.step()
+        try:
+            while not self.ended:
+                self.step()
+        finally:
+            self.close()
         return self.ended
 
     def close(self) -> None:
-        """A reader may leave whenever it likes."""
+        """A reader may leave whenever it likes; what it has asked Redis is taken back."""
+        self._tail.close()
+
+    def _wait_for_entries(self) -> list[Entry]:
+        left = max(0.0, self._due_at - time.monotonic())
+        if self._tail.asked:
+            return self._tail.read(left)
+        # Do not wait at first, the turn may have ended long ago; nor after a failure, which this
+        # read, unlike the tail's, mends where it was a cluster that has moved its keys.
+        time.sleep(left)
+        return self._logs.read(self._chat, self._ref.nonce, self._offset, 0)
+
+    def _ask_for_more(self) -> None:
+        if self.ended:
+            return
+        try:
+            self._tail.ask(self._offset, self._wait)
+            self._due_at = time.monotonic() + self._wait + _LATE_SECONDS
+        except StoreUnavailable:
+            self._rest()
+
+    def _rest(self) -> None:
+        self._due_at = time.monotonic() + self._wait / 2
 
     def _read(self, entries: list[Entry]) -> list[Event]:
+        # First what may fail: then nothing of them counts as said, and they are read again.
+        ended = self._find_ending(entries[-1]) if entries[-1].ending else None
         events: list[Event] = []
         for entry in entries:
             self._say(events, text_after(entry, self._offset))
-            if entry.ending:
-                self._end(events, entry)
-                break
+        if ended:
+            self.ended = ended
+            events.append(ended)
         return events
 
     def _say(self, events: list[Event], text: str) -> None:
@@ -79,15 +129,13 @@ class Reader:
             self._offset += len(text)
             events.append(Delta(text, self._offset))
 
-    def _end(self, events: list[Event], entry: Entry) -> None:
+    def _find_ending(self, entry: Entry) -> Ended:
         message = self._history.find_message(self._chat, self._ref)
         error = msgspec.Raw(entry.error) if entry.error else None
         if message is None and error is None:
-            self.ended = _nothing_left()
-        else:
-            body = msgspec.Raw(message) if message else None
-            self.ended = Ended(entry.ending, entry.offset, message=body, error=error)  # type: ignore[arg-type]
-        events.append(self.ended)
+            return _nothing_left()
+        body = msgspec.Raw(message) if message else None
+        return Ended(entry.ending, entry.offset, message=body, error=error)  # type: ignore[arg-type]
 
     def _ask_what_became_of_it(self) -> list[Event]:
         """Nothing new in the log: the model is silent, or the log is gone, or never was."""
@@ -108,7 +156,7 @@ class Reader:
 
     def _wait_for_the_store(self, error: ChatkeepError) -> list[Event]:
         if time.monotonic() - self._store_seen_at < self._patience_seconds:
-            time.sleep(self._wait / 2)
+            self._rest()
             return []
         self.ended = ended_in_error(error, self._offset)
         return [self.ended]

@@ -1,10 +1,12 @@
-"""One thread that carries all turns of this process: it waits for every model and every client at once.
+"""One thread that carries all turns of this process, and all who follow turns of other processes.
+
+It waits for every model, every client and every reply of Redis to a reader at once.
 
 A request's own thread begins a turn, and hands over what flows from it (a `Source`) with its
 client's socket; then it is free for the next request. From there on the loop reads what comes,
 and writes it on, and never waits for anything else: a client that does not read has a buffer,
-and whatever takes time (storing the turn, calling the model again) is done by a few threads that
-work for all. A source is with one thread at a time, and clients are with the loop alone.
+and whatever takes time (storing the turn, calling the model again, asking Redis) is done by a few
+threads that work for all. A source is with one thread at a time, and clients are with the loop alone.
 
 The server ends its process as soon as it has nothing to serve. So one of its threads stays
 (`stay`) until nothing is carried any more.
@@ -41,8 +43,12 @@ class Source(Protocol):
     def ended(self) -> bool:
         """Nothing more will come."""
 
+    @property
+    def needs_client(self) -> bool:
+        """When its client has left, it is closed; else it goes on, for nobody, to its end."""
+
     def fileno(self) -> int | None:
-        """What to wait for before `hear`; None when it is time to `work`."""
+        """What to wait for before `hear`; -1: for some time to pass; None: it is time to `work`."""
 
     def hear(self) -> bytes:
         """What has come, if anything; at once. Also asked when nothing came for a while."""
@@ -51,7 +57,7 @@ class Source(Protocol):
         """Do the next thing that takes time."""
 
     def close(self) -> None:
-        """See it to its end without a client, if it has not ended; takes time, like `work`."""
+        """Be done with it, without a client, also when it has not ended; takes time, like `work`."""
 
 
 class Relay:
@@ -172,6 +178,9 @@ class Relay:
         """Write what came, and see to it that somebody waits for what comes next."""
         if piece and stream.client:
             self._write(stream, stream.client, piece)
+        if not stream.client and stream.source.needs_client and not stream.source.ended:
+            self._give_up(stream)
+            return
         wait_for = stream.source.fileno()
         if wait_for != stream.watched:
             self._watch(stream, wait_for)
@@ -181,15 +190,15 @@ class Relay:
             self._workers.submit(self._work, stream)
 
     def _watch(self, stream: "_Stream", fd: int | None) -> None:
-        if stream.watched is not None:
+        if stream.watched is not None and stream.watched >= 0:
             self._selector.unregister(stream.watched)
         stream.watched = fd
-        if fd is not None:
+        if fd is not None and fd >= 0:
             self._selector.register(fd, selectors.EVENT_READ, partial(self._hear, stream))
 
     def _write(self, stream: "_Stream", client: socket.socket, piece: bytes) -> None:
         if stream.waiting:
-            if len(stream.waiting) > _MOST_WAITING_BYTES:
+            if len(stream.waiting) > stream.most_waiting:
                 self._hang_up(stream)
             else:
                 stream.waiting += piece
@@ -203,6 +212,8 @@ class Relay:
             return
         if sent < len(piece):
             stream.waiting = bytearray(piece[sent:])
+            # Who resumes a long answer is sent all of it at once: that alone makes nobody slow.
+            stream.most_waiting = len(stream.waiting) + _MOST_WAITING_BYTES
             self._selector.register(client, selectors.EVENT_WRITE, partial(self._flush, stream))
 
     def _flush(self, stream: "_Stream") -> None:
@@ -243,7 +254,7 @@ class Relay:
             self._leave(stream)
 
     def _give_up(self, stream: "_Stream") -> None:
-        """Something of ours is broken: the client may come again, the turn is seen to its end."""
+        """Something of ours is broken, and the client may come again; or the client is gone."""
         stream.over_at = time.monotonic()
         self._watch(stream, None)
         self._hang_up(stream)
@@ -268,11 +279,12 @@ class Relay:
 class _Stream:
     """A source and its client; `client` is None when it is gone, `watched` while a worker works."""
 
-    __slots__ = ("client", "heard_at", "over_at", "source", "waiting", "watched")
+    __slots__ = ("client", "heard_at", "most_waiting", "over_at", "source", "waiting", "watched")
 
     def __init__(self, source: Source, client: socket.socket) -> None:
         self.source = source
         self.client: socket.socket | None = client
         self.watched: int | None = None
         self.waiting = bytearray()
+        self.most_waiting = 0
         self.heard_at = self.over_at = 0.0

@@ -64,6 +64,8 @@ class Run:
     `call` calls the model; given what it has said so far, to go on from there.
     """
 
+    needs_client = False
+
     def __init__(
         self,
         place: Place,

@@ -167,12 +167,12 @@ class Settings:
     k_service: str = _setting("", "Cloud Run sets it, and so tells that it is no local machine.")
     threads: int = _setting(
         256,
-        "Requests that one instance serves at once; turns that RELAY carries do not count.",
+        "Requests that one instance serves at once; turns and readers that RELAY carries do not count.",
         least=1,
     )
     relay: bool = _setting(
         True,
-        "One thread carries all turns to their clients; off: each has one of THREADS to its end.",
+        "One thread carries all turns and readers; off: each has one of THREADS to its end.",
     )
 
     @property

@@ -15,7 +15,13 @@ from typing import Any
 
 from redis import ConnectionPool, Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import (
+    NoScriptError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+    TimeoutError,
+)
 
 from chat.errors import StoreUnavailable
 
@@ -26,6 +32,10 @@ log = logging.getLogger("chatkeep")
 Value = str | bytes | int
 Argument = Value | Callable[[], Value]
 Command = tuple[Value, ...]
+#: Entries of a stream: their ids and fields.
+Rows = list[tuple[bytes, dict[bytes, bytes]]]
+# What a cluster's client says when it reaches no node is no RedisError.
+_FAILURES = (RedisError, RedisClusterException)
 
 
 class Store:
@@ -63,7 +73,7 @@ class Store:
                 return execute(*self.command(script, keys, *ready))
             except NoScriptError:
                 return execute("EVAL", self._sources[script], len(keys), *keys, *ready)
-        except RedisError as error:
+        except _FAILURES as error:
             raise _unavailable(script, error) from error
 
     def command(self, script: str, keys: Sequence[str], *args: Value) -> Command:
@@ -78,7 +88,7 @@ class Store:
                 pipe.execute_command(*command)
             replies: list[Any] = pipe.execute(raise_on_error=False)
             return replies
-        except RedisError as error:
+        except _FAILURES as error:
             raise _unavailable("a batch", error) from error
 
     def write(self, commands: Sequence[Command]) -> list[Any]:
@@ -89,32 +99,40 @@ class Store:
                 raise _unavailable("a batch", reply) from reply
         return replies
 
-    def read_stream(
-        self, key: str, after: str, block_ms: int
-    ) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    def read_stream(self, key: str, after: str, block_ms: int) -> Rows:
         """Entries of a stream after an id; waits for the first, but not longer than `block_ms`."""
-        # A cluster's client would ask the server, at every XREAD, where the key is in it.
-        where = {"target_nodes": self._client.get_node_from_key(key)} if self._cluster else {}
         wait = ("BLOCK", block_ms) if block_ms else ()
         try:
+            # A cluster's client would ask the server, at every XREAD, where the key is in it.
+            where = {"target_nodes": self._client.get_node_from_key(key)} if self._cluster else {}
             reply = self._client.execute_command("XREAD", *wait, "STREAMS", key, after, **where)
-        except RedisError as error:
+        except _FAILURES as error:
             raise _unavailable("XREAD", error) from error
         return list(reply[0][1]) if reply else []
+
+    def open_read(self, key: str) -> "StreamRead":
+        """As `read_stream`, for who does not want to wait in it. Connects to nothing yet."""
+        return StreamRead(key, self._pool_of)
+
+    def _pool_of(self, key: str) -> Any:
+        client = self._client
+        if self._cluster:
+            client = client.get_redis_connection(client.get_node_from_key(key))
+        return client.connection_pool
 
     def delete_matching(self, pattern: str) -> None:
         """Walk through all keys, and delete those of a pattern; slow, for rare use."""
         try:
             for key in self._client.scan_iter(match=pattern, count=1000):
                 self._client.delete(key)
-        except RedisError as error:
+        except _FAILURES as error:
             raise _unavailable("SCAN", error) from error
 
     def ping(self) -> None:
         """Raises StoreUnavailable unless Redis answers."""
         try:
             self._client.ping()
-        except RedisError as error:
+        except _FAILURES as error:
             raise _unavailable("PING", error) from error
 
     @property
@@ -159,6 +177,83 @@ def _exchange(connection: Any, command: Command) -> Any:
     return connection.read_response()
 
 
+class StreamRead:
+    """A blocking read of a stream, on a connection that is its own from `send` to `read` or `close`.
+
+    It does not follow a cluster whose keys have moved: then it fails, and whoever reads the key by
+    `read_stream` next brings the client up to date.
+    """
+
+    def __init__(self, key: str, pool_of: Callable[[str], Any]) -> None:
+        self._key = key
+        self._pool_of = pool_of
+        self._pool: Any = None
+        self._connection: Any = None
+        self._came: list[Any] = []  # the reply, or the error in its place
+
+    @property
+    def sent(self) -> bool:
+        """Whether there is a reply to `read`."""
+        return self._connection is not None
+
+    def send(self, after: str, block_ms: int) -> None:
+        """Ask for the entries after an id; raises StoreUnavailable."""
+        try:
+            self._pool = self._pool_of(self._key)
+            self._connection = self._pool.get_connection()
+            self._connection.send_command("XREAD", "BLOCK", block_ms, "STREAMS", self._key, after)
+        except _FAILURES as error:
+            self.close()
+            raise _unavailable("XREAD", error) from error
+
+    def fileno(self) -> int | None:
+        """The socket that shows the reply; None once that has come, -1 when nothing was sent."""
+        if not self.sent:
+            return -1
+        return None if self._came else int(self._connection._sock.fileno())
+
+    def is_ready(self) -> bool:
+        """Whether the reply, or what prevents it, has come; at once."""
+        if self.sent and not self._came:
+            # Really reads: of what TLS has sent, and its socket shows, not all is a reply.
+            self._receive(0)
+        return bool(self._came)
+
+    def read(self, longest: float) -> Rows:
+        """The reply; raises StoreUnavailable, also when it takes longer than so many seconds."""
+        if not self._came and not self._receive(longest):
+            self._came = [TimeoutError("No reply came in time.")]
+        reply = self._came[0]
+        self.close()
+        if isinstance(reply, RedisError):
+            raise _unavailable("XREAD", reply) from reply
+        return [(entry_id, _in_pairs(fields)) for entry_id, fields in reply[0][1]] if reply else []
+
+    def close(self) -> None:
+        """Give up what was sent. The connection can be used again if the reply has come."""
+        connection, self._connection = self._connection, None
+        came, self._came = self._came, []
+        if connection is None:
+            return
+        if not came or isinstance(came[0], RedisError):
+            connection.disconnect()
+        self._pool.release(connection)
+
+    def _receive(self, longest: float) -> bool:
+        try:
+            reply = self._connection.read_response(timeout=longest, disconnect_on_error=False)
+        except TimeoutError:
+            return False
+        except RedisError as error:
+            reply = error
+        self._came = [reply]
+        return True
+
+
+def _in_pairs(fields: list[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(fields[::2], fields[1::2], strict=True))
+
+
 @functools.cache
 def _scripts() -> dict[str, str]:
     """The scripts by name, with the parts they name, read once for all doors."""
@@ -180,6 +275,6 @@ def was_unknown(reply: object) -> bool:
     return isinstance(reply, NoScriptError)
 
 
-def _unavailable(what: str, error: RedisError) -> StoreUnavailable:
+def _unavailable(what: str, error: Exception) -> StoreUnavailable:
     log.warning("redis: %s in %s: %s", type(error).__name__, what, error)
     return StoreUnavailable("The chat store cannot be reached.", retry_after=1)

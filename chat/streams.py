@@ -25,7 +25,7 @@ import msgspec
 from chat.errors import StoreUnavailable
 from chat.keyspace import ChatRef
 from chat.messages import TurnRef
-from chat.store import Command, Store, was_refused, was_unknown
+from chat.store import Command, Rows, Store, StreamRead, was_refused, was_unknown
 from chat.vault import Vault
 
 _STOP_ID = "9007199254740990-0"
@@ -64,13 +64,17 @@ class Logs:
     def read(self, chat: ChatRef, nonce: str, offset: int, wait_seconds: float) -> list[Entry]:
         """Entries with text after `offset`; waits for the first, but not longer than told."""
         key = chat.log_key(nonce)
-        after, wait_ms = f"{offset}-{_AFTER_EVERYTHING_AT}", int(wait_seconds * 1000)
+        after, wait_ms = _id_after(offset), int(wait_seconds * 1000)
         while True:
             rows = self._blocking.read_stream(key, after, wait_ms)
-            entries = [entry for row in rows if (entry := self._read_entry(chat, *row))]
+            entries = self.entries(chat, rows)
             if entries or not rows:
                 return entries
             after = rows[-1][0].decode()  # nothing but a request to stop: wait for what follows
+
+    def tail(self, chat: ChatRef, nonce: str) -> "Tail":
+        """As `read`, for who does not want to wait in it. Connects to nothing yet."""
+        return Tail(self, chat, self._blocking.open_read(chat.log_key(nonce)))
 
     def stop(self, chat: ChatRef, nonce: str, reason: str) -> tuple[str, str]:
         """Have no more text accepted; returns all there is, and the reason that came first."""
@@ -80,8 +84,11 @@ class Logs:
         if was_refused(rows):
             raise StoreUnavailable("The chat store refused to read.", retry_after=1)
         reasons = [fields[b"s"].decode() for _, fields in rows if b"s" in fields]
-        entries = [entry for row in rows if (entry := self._read_entry(chat, *row))]
-        return glue(entries), (reasons or [reason])[0]
+        return glue(self.entries(chat, rows)), (reasons or [reason])[0]
+
+    def entries(self, chat: ChatRef, rows: Rows) -> list[Entry]:
+        """What rows of a log say, but for its beginning and requests to stop."""
+        return [entry for row in rows if (entry := self._read_entry(chat, *row))]
 
     def _read_entry(
         self, chat: ChatRef, entry_id: bytes, fields: dict[bytes, bytes]
@@ -91,6 +98,43 @@ class Logs:
             error = self._vault.open(chat, fields.get(b"f", b""))
             return Entry(int(fields[b"n"]), text, fields[b"e"].decode(), error)
         return Entry(int(entry_id.partition(b"-")[0]), text) if text else None
+
+
+class Tail:
+    """What comes next in one log: `ask`, then `read` once `fileno` shows something and `is_ready`.
+
+    From `ask` to `read` it has a connection of its own, which `close` gives up.
+    """
+
+    def __init__(self, logs: Logs, chat: ChatRef, read: StreamRead) -> None:
+        self._logs = logs
+        self._chat = chat
+        self._read = read
+        self._stop_id = ""
+        self.fileno = read.fileno
+        self.is_ready = read.is_ready
+        self.close = read.close
+
+    @property
+    def asked(self) -> bool:
+        """Whether there is something to `read`."""
+        return self._read.sent
+
+    def ask(self, offset: int, wait_seconds: float) -> None:
+        """Have Redis wait so long for text after `offset`; raises StoreUnavailable."""
+        self._read.send(self._stop_id or _id_after(offset), int(wait_seconds * 1000))
+
+    def read(self, longest: float) -> list[Entry]:
+        """The entries that came, if any; raises StoreUnavailable, also after so many seconds."""
+        rows = self._read.read(longest)
+        entries = self._logs.entries(self._chat, rows)
+        if rows and not entries:  # nothing but a request to stop: wait for what follows
+            self._stop_id = rows[-1][0].decode()
+        return entries
+
+
+def _id_after(offset: int) -> str:
+    return f"{offset}-{_AFTER_EVERYTHING_AT}"
 
 
 def glue(entries: list[Entry]) -> str:

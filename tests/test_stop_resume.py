@@ -114,7 +114,7 @@ LONG = "".join(
 def test_every_offset_can_be_resumed_on_another_instance_live_and_afterwards(
     start_function: Any, client: Client, model: ModelServer, chat_id: str, gate: threading.Event
 ) -> None:
-    # A reader that left holds its thread until the next keep-alive; two thousand leave here.
+    # What a reader that left holds, it holds until the next keep-alive; two thousand leave here.
     b = start_function(KEEPALIVE_SECONDS="0.3", THREADS="600").client
     assert len(LONG) == 2000
     cuts = [*sorted(random.Random(3).sample(range(1, 1990), 60)), 1990]

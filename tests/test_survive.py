@@ -198,6 +198,65 @@ def test_a_stream_goes_on_while_redis_is_away_and_is_stored_when_it_is_back(
         redis.stop()
 
 
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_reader_outlasts_a_redis_that_is_away(
+    start_function: Any,
+    tmp_path: Any,
+    model: ModelServer,
+    chat_id: str,
+    gate: threading.Event,
+    how: signal.Signals,
+) -> None:
+    redis = RedisServer(tmp_path, persist=True).start()
+    try:
+        client = start_function(
+            REDIS_URL=redis.url, LEASE_SECONDS="15", KEEPALIVE_SECONDS="0.3"
+        ).client
+        model.enqueue(Answer(pieces=["before ", "after"], gate=gate))
+        stream, _ = start_stream(client, chat_id)
+        reader = client.stream(f"/{chat_id}/chat/stream", method="GET")
+        while reader.next().name != ":":
+            pass
+        os.kill(redis.pid, how)
+        time.sleep(4)  # longer than anybody waits for one reply
+        if how == signal.SIGSTOP:
+            os.kill(redis.pid, signal.SIGCONT)
+        else:
+            redis.kill()
+            redis.start()
+        gate.set()
+        events = reader.rest()
+        assert (text_of(events), events[-1].name) == ("after", "completed")
+        assert events[-1] == stream.rest()[-1]
+    finally:
+        redis.stop()
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_reader_is_told_when_redis_stays_away(
+    start_function: Any,
+    own_redis: RedisServer,
+    model: ModelServer,
+    chat_id: str,
+    how: signal.Signals,
+) -> None:
+    client = start_function(
+        REDIS_URL=own_redis.url, STORE_PATIENCE_SECONDS="1", KEEPALIVE_SECONDS="0.3"
+    ).client
+    model.enqueue(Answer(pieces=["a", "never"], gate=threading.Event()))
+    start_stream(client, chat_id)
+    reader = client.stream(f"/{chat_id}/chat/stream", method="GET")
+    assert reader.next().name == "started"
+    while reader.next().name != ":":
+        pass
+    os.kill(own_redis.pid, how)
+    began = time.monotonic()
+    last = next(e for e in reader.events if e.name != ":" or time.monotonic() > began + 6)
+    own_redis.kill()
+    assert last.name == "failed" and last.data["error"]["code"] == "store_unavailable"
+    assert time.monotonic() - began > 0.5
+
+
 def test_a_turn_that_cannot_be_stored_in_time_says_so(
     start_function: Any, tmp_path: Any, model: ModelServer, chat_id: str
 ) -> None:

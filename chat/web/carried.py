@@ -64,14 +64,14 @@ class Later(Response):
     def __init__(
         self,
         relay: Relay,
-        run: Run,
+        turn: Run | Reader,
         client: socket.socket,
         is_time: Callable[[], bool],
         decide: Callable[[list[Event]], Response],
     ) -> None:
         super().__init__()
         self.headers.clear()
-        self.run = run
+        self.turn = turn
         self.is_time = is_time
         self._relay, self._client, self._decide = relay, client, decide
 
@@ -93,8 +93,9 @@ class _Wire:
 
     def __init__(self, later: Later, protocol: str) -> None:
         self.ended = False
-        self.fileno = later.run.fileno
-        self._run = later.run
+        self.needs_client = later.turn.needs_client
+        self.fileno = later.turn.fileno
+        self._turn = later.turn
         self._later = later
         self._protocol = protocol
         self._first: list[Event] = []
@@ -102,13 +103,13 @@ class _Wire:
         self._stream: EventStream | None = None
 
     def hear(self) -> bytes:
-        return self._write(self._run.hear())
+        return self._write(self._turn.hear())
 
     def work(self) -> bytes:
-        return self._write(self._run.step())
+        return self._write(self._turn.step())
 
     def close(self) -> None:
-        self._run.close()
+        self._turn.close()
         (self._response or self._later).close()
 
     def _write(self, events: list[Event]) -> bytes:
@@ -135,7 +136,7 @@ class _Wire:
         return "\r\n".join([*lines, "\r\n"]).encode("latin-1")
 
     def _frame(self, piece: bytes) -> bytes:
-        self.ended = self._run.ended is not None
+        self.ended = self._turn.ended is not None
         if not self._chunked:
             return piece
         chunk = b"%x\r\n%b\r\n" % (len(piece), piece) if piece else b""

@@ -54,7 +54,7 @@ class NativeRoutes(Routes):
         if not (offset.isascii() and offset.isdigit() and len(offset) < 16):
             raise InvalidRequest("`after` must be a number.", param="after", code="invalid_cursor")
         reader = self._turns.resume(ChatRef(caller.owner, chat_id), turn_id, int(offset))
-        return self._talk.stream(NATIVE, reader) if reader else Response(status=204)
+        return self._talk.follow(request, NATIVE, reader) if reader else Response(status=204)
 
     def stop(self, request: Request, caller: Caller, chat_id: str) -> Response:
         """Stop the running turn; what was said is kept."""

@@ -1,6 +1,7 @@
 """One turn over HTTP, in any dialect: what is asked, how it is answered, streamed or not."""
 
 import time
+from collections.abc import Callable
 
 import msgspec
 from flask import Request, Response
@@ -63,10 +64,20 @@ class Talk:
             if isinstance(turn, Run):
                 return self._run(request, dialect, turn, chat, ask, began)
             if ask.stream:
-                return self.stream(dialect, turn)
+                return self.follow(request, dialect, turn)
             if message := turn.finish().message:
                 return answer(dialect, bytes(message))
             # The turn of this key failed and left nothing: then it may run again.
+
+    def follow(self, request: Request, dialect: Dialect, reader: Reader) -> Response:
+        """Answer with the events of a turn that is driven elsewhere."""
+        # What there is by now is read here: the relay has to carry only who waits for more.
+        first = reader.step() if self._relay else []
+
+        def decide(events: list[Event]) -> Response:
+            return self.stream(dialect, reader, [*first, *events])
+
+        return self._hand_over(request, reader, lambda: True, decide) or decide([])
 
     def stream(
         self, dialect: Dialect, turn: Run | Reader, first: list[Event] | None = None
@@ -97,10 +108,22 @@ class Talk:
         if self._relay:
             quick = 0.0 if ask.stream else _QUICK_SECONDS
             reply.first.extend(run.wait_for_answer(quick))
-            client = None if run.ended else take_socket(request.environ)
-            if client:
-                return Later(self._relay, run, client, reply.is_time, reply.decide_later)
+            if later := self._hand_over(request, run, reply.is_time, reply.decide_later):
+                return later
         return reply.decide(run.wait_for_answer(self.keepalive_seconds) if ask.stream else [])
+
+    def _hand_over(
+        self,
+        request: Request,
+        turn: Run | Reader,
+        is_time: Callable[[], bool],
+        decide: Callable[[list[Event]], Response],
+    ) -> Response | None:
+        """An answer by the relay, if there is more to come and it can have the client's socket."""
+        if self._relay is None or turn.ended:
+            return None
+        client = take_socket(request.environ)
+        return Later(self._relay, turn, client, is_time, decide) if client else None
 
 
 class _Reply(msgspec.Struct, frozen=True):
