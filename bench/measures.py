@@ -25,7 +25,7 @@ _TURNS_OF_A_HISTORY = 100
 TURNS = Load(clients=16, chunks=8, stream=False)
 WAVE = Load(clients=0, chunks=64, turns=1, pause_ms=20)
 # One begins when another one ends: as many run as begin together above, none waits for 200 begins.
-STEADY = replace(WAVE, clients=200, turns=2, spread_ms=WAVE.ideal_ms)
+STEADY = replace(WAVE, clients=200, turns=4, spread_ms=WAVE.ideal_ms)
 FLOOD = Load(clients=0, chunks=64, pause_ms=5)
 CROWDED = Load(clients=CROWD, chunks=64, turns=1, pause_ms=80)
 

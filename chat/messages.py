@@ -239,4 +239,4 @@ def timestamp(milliseconds: int) -> str:
     """RFC 3339 in UTC with milliseconds: `2026-11-21T05:16:00.123Z`."""
     seconds, rest = divmod(milliseconds, 1000)
     moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest:03d}Z"
+    return f"{moment.isoformat()[:19]}.{rest:03d}Z"

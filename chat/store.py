@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import hiredis
 from redis import ConnectionPool, Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import (
@@ -173,7 +174,8 @@ class _Line:
 
 
 def _exchange(connection: Any, command: Command) -> Any:
-    connection.send_packed_command(connection.pack_command(*command))
+    packed = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub knows tuples of one
+    connection.send_packed_command([packed])
     return connection.read_response()
 
 

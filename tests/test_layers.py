@@ -36,6 +36,7 @@ VALUES = {"messages", "errors", "limits"}
 DRIVERS = {"run", "reader", "recovery", "turns", "web"}
 OWNERS = {
     "redis": {"store", "app"},
+    "hiredis": {"store"},
     "urllib3": {"idtokens"},
     "jwt": {"idtokens"},
     "cryptography": {"vault"},

@@ -8,6 +8,7 @@ from chat.errors import KeyMissing, KeyRejected, NotAllowed
 from chat.idtokens import AppCheck, IdTokens, KeySet
 from chat.settings import Settings
 from chat.users import Users
+from chat.web.headers import header
 
 _APP_CHECK = "X-Firebase-AppCheck"
 _FIREBASE_ISSUER = "https://securetoken.google.com/"
@@ -85,7 +86,7 @@ class Access:
     def _check_app(self, request: Request) -> None:
         if self._app_check is None:
             return
-        token = request.headers.get(_APP_CHECK, "")
+        token = header(request, _APP_CHECK, "")
         if token:
             self._app_check.verify(token)
         elif self._app_check_required:
@@ -94,7 +95,7 @@ class Access:
 
 def credential(request: Request) -> str:
     """What stands in Authorization, with `Bearer` before it or not."""
-    text = request.headers.get("Authorization", "").strip()
+    text = header(request, "Authorization", "").strip()
     scheme, _, key = text.partition(" ")
     return key.strip() if scheme.lower() == "bearer" else text
 

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 import msgspec
 from flask import Request
 
+from chat.web.headers import header
+
 _ENTRY = "chatkeep.entry"
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _CLOUD_TRACE = re.compile(r"([0-9a-f]{32})(?:/.*)?")
@@ -54,7 +56,7 @@ class Entry(msgspec.Struct):
 
 
 def open_entry(request: Request) -> Entry:
-    given = request.headers.get("X-Request-Id", "")
+    given = header(request, "X-Request-Id", "")
     request_id = given if _SANE_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
     entry = Entry(request_id, request.method, _trace_of(request))
     request.environ[_ENTRY] = entry
@@ -67,8 +69,8 @@ def entry_of(request: Request) -> Entry:
 
 
 def _trace_of(request: Request) -> str:
-    cloud = _CLOUD_TRACE.fullmatch(request.headers.get("X-Cloud-Trace-Context", ""))
-    other = _TRACEPARENT.fullmatch(request.headers.get("traceparent", ""))
+    cloud = _CLOUD_TRACE.fullmatch(header(request, "X-Cloud-Trace-Context", ""))
+    other = _TRACEPARENT.fullmatch(header(request, "traceparent", ""))
     match = cloud or other
     return match[1] if match else ""
 

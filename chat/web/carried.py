@@ -82,8 +82,8 @@ class Later(Response):
 
     def decide(self, events: list[Event]) -> Response:
         response = self._decide(events)
-        missing = [(name, value) for name, value in self.headers if name not in response.headers]
-        response.headers.extend(missing)
+        there = {name.lower() for name, _ in response.headers}
+        response.headers.extend([pair for pair in self.headers if pair[0].lower() not in there])
         response.call_on_close(self.close)
         return response
 

@@ -22,6 +22,7 @@ from chat.messages import timestamp
 from chat.settings import Settings
 from chat.shutdown import Shutdown
 from chat.web.access import credential
+from chat.web.headers import header
 from chat.web.routes import Route, json_response
 
 _LOCAL = frozenset(("localhost", "127.0.0.1", "::1"))
@@ -53,7 +54,7 @@ class Door:
 
     def _check_origin(self, request: Request) -> None:
         """Browsers say which page they dial for; it must be ours, or one of CORS_ORIGINS."""
-        origin = request.headers.get("Origin", "")
+        origin = header(request, "Origin", "")
         if not origin or "*" in self._origins or origin in self._origins:
             return
         if origin.partition("://")[2] != request.host:
@@ -112,7 +113,7 @@ class AgentRoutes:
         """Dial in as an agent, over a WebSocket."""
         self._door.check(request)
         theirs = request.environ.get("gunicorn.socket")
-        if request.headers.get("Upgrade", "").lower() != "websocket" or theirs is None:
+        if header(request, "Upgrade", "").lower() != "websocket" or theirs is None:
             raise InvalidRequest("This path speaks WebSocket.", param="Upgrade")
         # Few instances need it: a cold start does not wait for it.
         from chat.web.agent_socket import Session

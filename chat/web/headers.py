@@ -5,7 +5,7 @@ import re
 import select
 import socket
 import time
-from typing import Any
+from typing import Any, TypeVar
 
 from flask import Request
 
@@ -15,11 +15,18 @@ from chat.turns import Pause
 
 _IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 _REVISION = re.compile(r'(?:W/)?"?([0-9]{1,15})"?')
+Missing = TypeVar("Missing")
+
+
+def header(request: Request, name: str, missing: Missing) -> str | Missing:
+    """A header of a request. The framework raises an error, and catches it, for each that is not there."""
+    value: str | Missing = request.environ.get(f"HTTP_{name.upper().replace('-', '_')}", missing)
+    return value
 
 
 def idempotency_key(request: Request) -> str | None:
     """The header Idempotency-Key; raises InvalidRequest."""
-    key = request.headers.get("Idempotency-Key")
+    key = header(request, "Idempotency-Key", None)
     if key is not None and not _IDEMPOTENCY_KEY.fullmatch(key):
         raise InvalidRequest(
             "`Idempotency-Key` must be 1 to 255 printable characters.", param="Idempotency-Key"
@@ -34,20 +41,20 @@ def read_repeat(request: Request) -> Repeat | None:
     repeats; a first attempt that is the same as an earlier one is a person saying "yes" twice.
     """
     key = idempotency_key(request)
+    attempt = header(request, "X-Stainless-Retry-Count", "")
+    if key is None and not attempt.isdigit():
+        return None
     body_hash = _hash(request.get_data())
     if key is not None:
         return Repeat(f"k:{_hash(key.encode())}", body_hash, look_up=True)
-    attempt = request.headers.get("X-Stainless-Retry-Count", "")
-    if not attempt.isdigit():
-        return None
-    credentials = request.headers.get("Authorization", "")
+    credentials = header(request, "Authorization", "")
     same = "\n".join([credentials, request.path, body_hash])
     return Repeat(f"k:{_hash(same.encode())}", body_hash, look_up=int(attempt) > 0)
 
 
 def read_if_match(request: Request) -> int | None:
     """The revision a turn is to build upon; None when any will do."""
-    text = request.headers.get("If-Match", "*").strip()
+    text = header(request, "If-Match", "*").strip()
     if text == "*":
         return None
     match = _REVISION.fullmatch(text)

@@ -14,6 +14,7 @@ from chat.keyspace import ChatRef
 from chat.messages import id_of
 from chat.outcomes import Page
 from chat.settings import VERSION
+from chat.web.headers import header
 from chat.web.routes import Route, json_response, whole_number
 from chat.web.talk import Routes, answer
 
@@ -50,7 +51,7 @@ class NativeRoutes(Routes):
     ) -> Response:
         """Follow a turn from any place: the running one, else the newest, or the one named."""
         # A browser that reconnects sends the header, and still the query of its first request.
-        offset = request.headers.get("Last-Event-ID") or request.args.get("after", "0")
+        offset = header(request, "Last-Event-ID", "") or request.args.get("after", "0")
         if not (offset.isascii() and offset.isdigit() and len(offset) < 16):
             raise InvalidRequest("`after` must be a number.", param="after", code="invalid_cursor")
         reader = self._turns.resume(ChatRef(caller.owner, chat_id), turn_id, int(offset))

@@ -22,6 +22,7 @@ from chat.errors import (
 )
 from chat.web.access import Access
 from chat.web.access_log import entry_of, open_entry
+from chat.web.headers import header
 from chat.web.paths import Paths
 
 JSON = "application/json"
@@ -33,13 +34,12 @@ _EXPOSED = (
     "ETag, X-Request-Id, Retry-After, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, Link"
 )
 _DAY_SECONDS = "86400"
-_SAFE_HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "Strict-Transport-Security": "max-age=31536000; includeSubDomains",
-    "X-Content-Type-Options": "nosniff",
-}
+_SAFE_HEADERS = (
+    ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Strict-Transport-Security", "max-age=31536000; includeSubDomains"),
+    ("X-Content-Type-Options", "nosniff"),
+)
 log = logging.getLogger("chatkeep")
 
 Handler = Callable[..., Response]
@@ -89,9 +89,8 @@ class Router:
         except Exception:
             log.exception("%s failed", request.method)
             response = error_response(InternalError("Something went wrong here."))
-        response.headers["X-Request-Id"] = entry.request_id
-        for name, value in _SAFE_HEADERS.items():
-            response.headers.setdefault(name, value)
+        response.headers.setdefault("Cache-Control", "no-store")
+        response.headers.extend([("X-Request-Id", entry.request_id), *_SAFE_HEADERS])
         self._allow_origin(request, response)
         entry.status = response.status_code
         response.call_on_close(entry.write)
@@ -141,7 +140,7 @@ class Router:
     def _allow_origin(self, request: Request, response: Response) -> None:
         if not self._origins:
             return
-        origin = request.headers.get("Origin", "")
+        origin = header(request, "Origin", "")
         if "*" in self._origins:
             response.headers["Access-Control-Allow-Origin"] = "*"
         else:
@@ -151,7 +150,7 @@ class Router:
             response.headers["Access-Control-Allow-Origin"] = origin
         response.headers["Access-Control-Expose-Headers"] = _EXPOSED
         if request.method == "OPTIONS":
-            wanted = request.headers.get("Access-Control-Request-Headers", "*")
+            wanted = header(request, "Access-Control-Request-Headers", "*")
             response.headers["Access-Control-Allow-Methods"] = response.headers.get("Allow", "")
             response.headers["Access-Control-Allow-Headers"] = wanted
             response.headers["Access-Control-Max-Age"] = _DAY_SECONDS

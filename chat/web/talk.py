@@ -22,7 +22,7 @@ from chat.titles import Titles
 from chat.turns import Turns
 from chat.web.access_log import Entry, entry_of
 from chat.web.carried import EventStream, Later, take_socket
-from chat.web.headers import pause_for, read_if_match, read_repeat
+from chat.web.headers import header, pause_for, read_if_match, read_repeat
 from chat.web.routes import error_response, json_response
 
 _QUICK_SECONDS = 0.25  # an answer that takes longer leaves the request's thread to others
@@ -52,7 +52,7 @@ class Talk:
         """Answer a message that the request brings."""
         began = time.monotonic()
         chat = ChatRef(caller.owner, chat_id)
-        ask = dialect.read_request(request.get_data(), request.headers.get("Accept", ""))
+        ask = dialect.read_request(request.get_data(), header(request, "Accept", ""))
         ask = replace(
             ask,
             repeat=read_repeat(request),
@@ -153,7 +153,7 @@ class _Reply(msgspec.Struct, frozen=True):
         else:
             response = answer(self.dialect, run.finish())
         auth_seconds = self.entry.auth_seconds
-        response.headers["Server-Timing"] = _server_timing(run, auth_seconds, self.began)
+        response.headers.add("Server-Timing", _server_timing(run, auth_seconds, self.began))
         response.headers.update(run.standing.headers())
         response.call_on_close(self._see_to_the_rest)
         return response
