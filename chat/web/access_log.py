@@ -98,6 +98,9 @@ class JsonLines(logging.Formatter):
 
 def write_json_lines(project: str) -> None:
     """Have the product's own loggers write to stdout."""
+    # What no line shows is not gathered for it (Python's logging HOWTO, "Optimization").
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logger = logging.getLogger("chatkeep")
     if not logger.handlers:
         handler = logging.StreamHandler(sys.stdout)
