@@ -1,13 +1,18 @@
 """The door to Redis."""
 
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chat.app import connect_redis
 from chat.errors import StoreUnavailable
+from chat.settings import parse_settings
 from chat.store import Store
-from dev.redis_server import RedisCluster
+from dev.redis_server import RedisCluster, RedisServer
 
 
 def test_only_upstash_is_sent_the_line_that_spares_it_a_lock(redis_server: Any) -> None:
@@ -26,6 +31,53 @@ def test_a_server_that_has_forgotten_the_scripts_is_sent_them_again(redis_server
     for _ in range(2):
         redis_server.client().script_flush()
         assert store.run("describe", ["ck:{x}:chat:x"], "title") == [[None]]
+
+
+@pytest.fixture
+def store(own_redis: RedisServer) -> Store:
+    """One that waits 0.3 s at most, and lists of one value each to ask it for."""
+    for number in range(16):
+        own_redis.client().rpush(f"list-{number}", number)
+    settings = parse_settings({"GPT_API_KEY": "x", "REDIS_URL": own_redis.url})
+    return Store(lambda: connect_redis(settings, 0.3), lock_keys_only=False, cluster=False)
+
+
+def values(store: Store, numbers: Iterable[int]) -> list[int]:
+    return [int(store.run("ranges", [f"list-{number}"], 0, 0)[0]) for number in numbers]
+
+
+def test_connections_that_died_while_idle_are_not_noticed(
+    own_redis: RedisServer, store: Store
+) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda n: values(store, [n] * 50), range(16))) == [
+            [n] * 50 for n in range(16)
+        ]
+        own_redis.client().client_kill_filter(_type="normal", skipme=True)
+        assert list(pool.map(lambda n: values(store, [n])[0], range(16))) == list(range(16))
+
+
+def test_a_reply_that_came_too_late_answers_nobody_else(
+    own_redis: RedisServer, store: Store
+) -> None:
+    assert values(store, [1]) == [1]
+    own_redis.client().client_pause(600)
+    with pytest.raises(StoreUnavailable):
+        values(store, [2])
+    time.sleep(0.6)
+    assert values(store, range(3, 8)) == list(range(3, 8))
+
+
+def test_a_refusal_is_told_and_the_connection_used_again(
+    own_redis: RedisServer, store: Store
+) -> None:
+    own_redis.client().set("text", "x")
+    before = values(store, [1]) and len(own_redis.client().client_list())
+    for _ in range(5):
+        with pytest.raises(StoreUnavailable):
+            store.run("ranges", ["text"], 0, 0)
+        assert values(store, [1]) == [1]
+    assert len(own_redis.client().client_list()) == before
 
 
 def test_a_read_of_a_key_that_has_moved_fails_until_the_key_was_read_otherwise(
