@@ -14,7 +14,7 @@ from dev.redis_server import binary_of
 ROOT = Path(__file__).resolve().parent.parent
 SUITES = [
     f"tests/test_{name}.py"
-    for name in ("once", "stop_resume", "survive", "native", "limits", "agents")
+    for name in ("once", "stop_resume", "survive", "native", "limits", "agents", "readers")
 ]
 _DEBIAN = ["redis-server", "redis-tools", "libjemalloc2", "liblzf1"]
 
