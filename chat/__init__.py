@@ -31,6 +31,7 @@
        sse.py http1.py completions.py                                   codecs
        shutdown.py        SIGTERM
        relay.py           one thread that carries all streams, sockets to sockets
+       deferred.py        put off an import that a library makes for us
     lua/*.lua             one atomic step in Redis per file; lua/parts: what some of them share
 
 Reading order: main.py, app.py, web/, turns.py, then whatever made you curious.

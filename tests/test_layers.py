@@ -19,6 +19,7 @@ ROWS = [  # bottom row first
         "completions",
         "shutdown",
         "relay",
+        "deferred",
     },
     {"turn", "context", "branches", "outcomes", "usage", "dialects"},
     {"store", "vault"},
