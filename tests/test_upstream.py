@@ -1,10 +1,14 @@
 """The model API refuses, fails, stalls and breaks off: the documented error, nothing half stored."""
 
+import hashlib
 import json
+import random
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +19,7 @@ from dev.model import Answer, ModelServer
 from dev.redis_server import RedisServer
 from tests.harness import UPSTREAM_KEY, Client, Function, Reply
 from tests.test_bad_input import assert_error
+from tests.test_run import _self_signed
 
 
 def _nothing_is_stored(client: Client, chat_id: str) -> bool:
@@ -201,6 +206,45 @@ def test_an_answer_in_single_bytes_is_read(model: ModelServer) -> None:
     whole = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
     with _raw_upstream([bytes([b]) for b in whole]) as (port, _):
         assert _read_all(Upstream(f"http://127.0.0.1:{port}/v1", "", 5).call(b"{}")) == b"hello"
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_prompt_of_megabytes_arrives_whole_at_a_model_that_reads_slowly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls: bool
+) -> None:
+    certificate = _self_signed(tmp_path) if tls else None
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    port = _serve_hashes(certificate)
+    base = f"http{'s' if tls else ''}://localhost:{port}/v1"
+    upstream = Upstream(base, "", 5)
+    for size in (20, 12_000_000, 20):  # on one connection
+        body = random.randbytes(size)
+        assert _read_all(upstream.call(body)) == hashlib.sha256(body).hexdigest().encode()
+
+
+def _serve_hashes(certificate: Path | None) -> int:
+    """Answers requests of one connection with the hash of their body, after a rest."""
+    listener = socket.create_server(("localhost", 0))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    if certificate:
+        context.load_cert_chain(certificate)
+
+    def serve() -> None:
+        with listener, listener.accept()[0] as plain:
+            connection = context.wrap_socket(plain, server_side=True) if certificate else plain
+            with connection.makefile("rb") as received:
+                while received.readline():
+                    time.sleep(0.2)
+                    lines = iter(received.readline, b"\r\n")
+                    head = dict(line.decode().strip().lower().split(": ", 1) for line in lines)
+                    body = received.read(int(head["content-length"]))
+                    answer = hashlib.sha256(body).hexdigest()
+                    connection.sendall(
+                        f"HTTP/1.1 200 OK\r\nContent-Length: 64\r\n\r\n{answer}".encode()
+                    )
+
+    threading.Thread(target=serve, daemon=True).start()
+    return int(listener.getsockname()[1])
 
 
 def test_nothing_waits_longer_than_it_is_told_to(model: ModelServer) -> None:
