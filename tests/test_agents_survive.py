@@ -164,10 +164,10 @@ def test_a_frozen_instance_loses_its_agents_and_gets_them_back(
         assert connections(here.client) == [agents[0].id]
         os.killpg(frozen.pid, signal.SIGCONT)
         assert wait_until(lambda: len(connections(here.client)) == 2)
-        before = len(agents[1].asked)
         for number in range(2):
-            assert here.client.say(f"thawed-{number}", "Hi", model="agent").status == 200
-        assert len(agents[1].asked) == before + 1
+            assert here.client.say(f"thawed-{number}", "Again", model="agent").status == 200
+        # What had reached its instance before the frost may be asked, for nobody, at any moment.
+        assert [question["content"] for question in agents[1].asked].count("Again") == 1
     finally:
         os.killpg(frozen.pid, signal.SIGCONT)
         for agent in agents:
