@@ -286,6 +286,16 @@ def dump(redis_server: RedisServer | RedisCluster) -> bytes:
     return b"\n".join(parts)
 
 
+def traces_of(redis_server: RedisServer | RedisCluster, chat_id: str) -> list[str]:
+    """The keys of a chat, and the lists of chats that it is in; what others store does not count."""
+    redis = redis_server.client()
+    keys = [key.decode() for key in redis.scan_iter(count=1000)]
+    lists = [key for key in keys if key.endswith(":chats")]
+    return sorted(key for key in keys if chat_id in key) + [
+        key for key in lists if redis.zscore(key, chat_id) is not None
+    ]
+
+
 def find_secret(data: bytes) -> bytes | None:
     """A key of ours, of a user or of the model API, in a log or a dump."""
     found = _SECRETS.search(data)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dev.redis_server import RedisServer
-from tests.harness import Client, Function, Reply
+from tests.harness import Client, Function, Reply, traces_of
 
 
 def assert_error(reply: Reply, status: int, code: str, param: str | None = None) -> None:
@@ -78,21 +78,19 @@ def test_a_bad_body_is_named_and_stores_nothing(
     code: str,
     param: str | None,
 ) -> None:
-    before = redis_server.client().dbsize()
     assert_error(client.post(f"/{chat_id}/chat", body), 400, code, param)
-    assert redis_server.client().dbsize() == before
+    assert traces_of(redis_server, chat_id) == []
 
 
 @pytest.mark.parametrize("name, value", FIELDS)
 def test_a_field_of_the_wrong_kind_is_named_and_stores_nothing(
     client: Client, redis_server: RedisServer, chat_id: str, name: str, value: Any
 ) -> None:
-    before = redis_server.client().dbsize()
     assert_error(client.say(chat_id, "x", **{name: value}), 400, "invalid_field", name)
     assert_error(
         client.say(chat_id, "x", **{"stream": True, name: value}), 400, "invalid_field", name
     )
-    assert redis_server.client().dbsize() == before
+    assert traces_of(redis_server, chat_id) == []
 
 
 @pytest.mark.parametrize(

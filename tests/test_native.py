@@ -1,11 +1,12 @@
 """The product's own API over HTTP, against a running function."""
 
 import re
+from typing import Any
 
 import pytest
 
 from dev.model import Answer, ModelServer
-from tests.harness import Client, Function
+from tests.harness import Client, Function, traces_of
 
 ID = {"msg": re.compile(r"msg_[0-9a-f]{25,}"), "turn": re.compile(r"turn_[0-9a-f]{25,}")}
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -215,13 +216,11 @@ def test_a_chat_is_described_and_changed(client: Client, model: ModelServer, cha
 
 @pytest.mark.parametrize("path", ["/{}", "/{}/chat"])
 def test_a_deleted_chat_leaves_nothing(
-    client: Client, function: Function, redis_server: object, chat_id: str, path: str
+    client: Client, function: Function, redis_server: Any, chat_id: str, path: str
 ) -> None:
     client.say(chat_id, "secret words")
     assert client.request("DELETE", path.format(chat_id)).status == 204
-    redis = redis_server.client()  # type: ignore[attr-defined]
-    assert [key for key in redis.scan_iter() if chat_id.encode() in key] == []
-    assert redis.zscore("ck:{anonymous}:chats", chat_id) is None
+    assert traces_of(redis_server, chat_id) == []
     assert client.get(f"/{chat_id}/chat").json == []
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from dev.model import Answer, ModelServer
 from dev.redis_server import RedisServer
-from tests.harness import Client, Function, Stream, start_stream, text_of, wait_until
+from tests.harness import Client, Function, Stream, start_stream, text_of, traces_of, wait_until
 from tests.test_bad_input import assert_error
 
 
@@ -98,10 +98,10 @@ def test_deleting_a_chat_stops_its_turn_and_leaves_nothing(
     stream, _ = start_stream(client, chat_id)
     stream.next()
     assert b.request("DELETE", f"/{chat_id}").status == 204
-    assert [k for k in redis_server.client().scan_iter() if chat_id.encode() in k] == []
+    assert traces_of(redis_server, chat_id) == []
     last = stream.rest()[-1]
     assert last.name == "cancelled"
-    assert [k for k in redis_server.client().scan_iter() if chat_id.encode() in k] == []
+    assert traces_of(redis_server, chat_id) == []
 
 
 # --- resume ---------------------------------------------------------------------------------------

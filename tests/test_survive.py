@@ -12,7 +12,7 @@ import pytest
 
 from dev.model import Answer, ModelServer
 from dev.redis_server import RedisServer
-from tests.harness import Client, Function, start_stream, text_of, wait_until
+from tests.harness import Client, Function, start_stream, text_of, traces_of, wait_until
 from tests.test_bad_input import assert_error
 
 
@@ -292,9 +292,9 @@ def test_preview_shows_what_would_be_sent_and_sends_nothing(
 ) -> None:
     client.say(chat_id, "one", system="Be brief.")
     body = {"content": "two", "model": "m"}
-    keys = redis_server.client().dbsize()
+    traces = traces_of(redis_server, chat_id)
     preview = client.post(f"/{chat_id}/chat/preview", body).json
-    assert len(model.requests) == 1 and redis_server.client().dbsize() == keys
+    assert len(model.requests) == 1 and traces_of(redis_server, chat_id) == traces != []
     client.post(f"/{chat_id}/chat", body)
     sent = model.requests[-1].body
     assert (preview["messages"], preview["model"]) == (sent["messages"], sent["model"])
