@@ -219,7 +219,8 @@ def test_a_deleted_chat_leaves_nothing(
     client: Client, function: Function, redis_server: Any, chat_id: str, path: str
 ) -> None:
     client.say(chat_id, "secret words")
-    assert client.request("DELETE", path.format(chat_id)).status == 204
+    deleted = client.request("DELETE", path.format(chat_id))
+    assert (deleted.status, deleted.body) == (204, b"") and "Content-Type" not in deleted.headers
     assert traces_of(redis_server, chat_id) == []
     assert client.get(f"/{chat_id}/chat").json == []
 

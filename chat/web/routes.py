@@ -89,6 +89,8 @@ class Router:
         except Exception:
             log.exception("%s failed", request.method)
             response = error_response(InternalError("Something went wrong here."))
+        if response.status_code == 204:
+            response.headers.remove("Content-Type")  # the framework takes nothing for HTML
         response.headers.setdefault("Cache-Control", "no-store")
         response.headers.extend([("X-Request-Id", entry.request_id), *_SAFE_HEADERS])
         self._allow_origin(request, response)
