@@ -115,11 +115,11 @@ def describe_error(body: bytes, secret: str) -> str:
     while isinstance(found, dict):
         found = found.get("error") or found.get("message") or found.get("detail")
     text = found if isinstance(found, str) else "no reason given"
-    return redact(text, secret)[:_ERROR_TEXT_MOST]
+    return redact(text, secret)
 
 
 def redact(text: str, secret: str) -> str:
-    """OpenAI's 401 quotes the key, in part; other servers quote it whole."""
+    """The beginning of it, without keys: OpenAI's 401 quotes the key, in part; other servers, whole."""
     if secret:
         text = text.replace(secret, "***")
-    return re.sub(r"\b(sk|pk|Bearer)[-_ ][\w*.~+/=-]{6,}", "***", text)
+    return re.sub(r"\b(sk|pk|Bearer)[-_ ][\w*.~+/=-]{6,}", "***", text)[:_ERROR_TEXT_MOST]

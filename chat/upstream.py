@@ -58,7 +58,7 @@ class Upstream:
         with contextlib.suppress(IndexError):
             while True:
                 connection = self._idle.pop()
-                if not _shows_something(connection, 0):
+                if not shows_something(connection, 0):
                     return connection, True
                 connection.close()  # by the other side too, or it says what nobody asked for
         return self._connect(), False
@@ -185,7 +185,7 @@ class Call:
         """Bytes from the socket, b"" when the peer has closed, None when none came in time."""
         assert self._connection is not None
         there = not timeout or _has_decrypted(self._connection)
-        if there or _shows_something(self._connection, timeout):
+        if there or shows_something(self._connection, timeout):
             return _receive_now(self._connection)
         return None
 
@@ -269,7 +269,7 @@ def _receive_now(sock: socket.socket) -> bytes | None:
         return b""
 
 
-def _shows_something(sock: socket.socket, timeout: float) -> bool:
+def shows_something(sock: socket.socket, timeout: float) -> bool:
     """Wait at most `timeout` seconds for bytes, or the end of them."""
     poll = select.poll()
     poll.register(sock, select.POLLIN)

@@ -3,7 +3,6 @@
 What it returns is what the model API would have sent, so that a turn knows no difference.
 """
 
-import select
 import socket
 import time
 from collections import deque
@@ -21,8 +20,8 @@ from chat.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from chat.upstream import shows_something
 
-_ERROR_TEXT_MOST = 500
 _BELL_BYTES = 4096
 _DONE = b"data: [DONE]\n\n"
 
@@ -138,9 +137,7 @@ class AgentCall:
         self._ask("", without=f"{self.agent} {self.instance}")
 
     def _wait(self, timeout: float) -> None:
-        poll = select.poll()
-        poll.register(self._ear, select.POLLIN)
-        poll.poll(max(0.0, timeout) * 1000)
+        shows_something(self._ear, max(0.0, timeout))
         self._empty_bell()
 
     def _take(self) -> bytes | None:
@@ -166,7 +163,7 @@ class AgentCall:
             return b""
         self.answering = True
         if word.kind == "error":
-            reason = redact(word.text, "")[:_ERROR_TEXT_MOST] or "no reason given"
+            reason = redact(word.text, "") or "no reason given"
             raise UpstreamRefused(f"The agent failed: {reason}")
         text = word.text[max(0, self._length - word.at) :]  # it may have been sent twice
         self._length += len(text)

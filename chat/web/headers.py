@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import select
 import socket
 import time
 from typing import Any, TypeVar
@@ -12,6 +11,7 @@ from flask import Request
 from chat.errors import InvalidRequest
 from chat.messages import Repeat
 from chat.turns import Pause
+from chat.upstream import shows_something
 
 _IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 _REVISION = re.compile(r'(?:W/)?"?([0-9]{1,15})"?')
@@ -71,10 +71,8 @@ def pause_for(request: Request) -> Pause:
         if connection is None:
             time.sleep(seconds)
             return True
-        poll = select.poll()
-        poll.register(connection, select.POLLIN)
         began = time.monotonic()
-        if not poll.poll(seconds * 1000):
+        if not shows_something(connection, seconds):
             return True
         if not connection.recv(1, socket.MSG_PEEK):
             return False
