@@ -12,7 +12,8 @@ import pytest
 from chat.idtokens import IdTokens, KeySet
 from dev.model import ModelServer
 from dev.redis_server import RedisCluster, RedisServer, find_binary
-from tests.harness import UPSTREAM_KEY, Client, Function, dump, find_secret
+from tests.harness import UPSTREAM_KEY, Client, Function, dump, find_secret, wait_until
+from tests.websocket import Agents, connections
 
 if TYPE_CHECKING:
     from tests.signing import JwksServer
@@ -135,6 +136,15 @@ def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
     server = RedisServer(tmp_path / "redis").start()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def agents(a: Client) -> Iterator[Agents]:
+    """Agents that dial in to instances beside `a`, which is the test file's own."""
+    started = Agents(a)
+    yield started
+    started.stop()
+    assert wait_until(lambda: not connections(a)), connections(a)
 
 
 @pytest.fixture

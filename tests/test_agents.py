@@ -3,7 +3,6 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +35,6 @@ def a(instances: tuple[Function, Function], model: ModelServer) -> Client:
 @pytest.fixture
 def b(instances: tuple[Function, Function], model: ModelServer) -> Client:
     return instances[1].client
-
-
-@pytest.fixture
-def agents(a: Client, b: Client) -> Iterator[Agents]:
-    started = Agents(a)
-    yield started
-    started.stop()
-    assert wait_until(lambda: not connections(a)), connections(a)
 
 
 def ask(client: Client, content: str, **fields: Any) -> Any:

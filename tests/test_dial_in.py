@@ -1,7 +1,6 @@
 """Who may dial in as an agent, and what becomes of a socket that brings garbage."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,14 +13,6 @@ from tests.websocket import AS_AGENT, PATH, Agents, Refused, SeedAgent, WebSocke
 @pytest.fixture(scope="module")
 def a(start_function: Any) -> Client:
     return start_function(ADMIN_KEY=ADMIN_KEY).client
-
-
-@pytest.fixture
-def agents(a: Client) -> Iterator[Agents]:
-    started = Agents(a)
-    yield started
-    started.stop()
-    assert wait_until(lambda: not connections(a)), connections(a)
 
 
 @pytest.mark.parametrize(

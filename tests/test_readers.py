@@ -16,7 +16,7 @@ from chat.vault import Vault
 from dev.model import Answer, ModelServer
 from dev.redis_server import RedisServer
 from tests.harness import Client, Event, Function, Stream, start_stream, text_of, wait_until
-from tests.test_run import _self_signed
+from tests.tls import self_signed
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +142,7 @@ def test_readers_wait_over_tls_too(
     start_function: Any, tmp_path: Path, model: ModelServer, chat_id: str, gate: threading.Event
 ) -> None:
     redis = RedisServer(tmp_path / "redis", password="p").start()
-    certificate = _self_signed(tmp_path)
+    certificate = self_signed(tmp_path)
     with _Tls(redis, certificate) as port:
         client = start_function(
             REDIS_URL=f"rediss://:p@localhost:{port}?ssl_ca_certs={certificate}",

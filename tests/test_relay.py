@@ -12,7 +12,7 @@ import pytest
 
 from dev.model import Answer, ModelServer
 from tests.harness import Client, Function, Stream, parse_events, wait_until
-from tests.test_run import _self_signed, _serve_tls
+from tests.tls import self_signed, serve_tls
 
 
 @pytest.fixture(scope="module")
@@ -146,11 +146,11 @@ def test_streams_flow_while_another_model_is_silent(
 def test_a_model_api_over_tls_is_carried_too(
     start_function: Any, tmp_path: Path, chat_id: str
 ) -> None:
-    certificate = _self_signed(tmp_path)
+    certificate = self_signed(tmp_path)
     chunk = b'data: {"choices":[{"delta":{"content":"%b"}}]}\n\n' % (b"tls " * 20_000)
     body = chunk * 10 + b"data: [DONE]\n\n"
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n"
-    port = _serve_tls(certificate, head % len(body) + body)
+    port = serve_tls(certificate, head % len(body) + body)
     client = start_function(
         OPENAI_BASE_URL=f"https://localhost:{port}/v1", SSL_CERT_FILE=str(certificate), RELAY="on"
     ).client

@@ -3,10 +3,8 @@
 import os
 import signal
 import socket
-import ssl
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from chat.errors import UpstreamUnavailable
 from chat.upstream import Upstream
 from dev.redis_server import RedisServer
 from tests.harness import ROOT, Client, Function, free_port, wait_until
+from tests.tls import self_signed, serve_tls
 
 
 class MakeRun(Function):
@@ -121,13 +120,13 @@ def test_a_redis_over_tcp_with_a_password(start_function: Any, tmp_path: Path) -
 def test_a_model_api_over_tls_is_checked_against_the_trusted_certificates(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    certificate = _self_signed(tmp_path)
+    certificate = self_signed(tmp_path)
     served = (
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
         + b"5\r\nhello\r\n" * 9000
         + b"0\r\n\r\n"
     )
-    port = _serve_tls(certificate, served)
+    port = serve_tls(certificate, served)
     with pytest.raises(UpstreamUnavailable, match="SSL"):
         _read(port)
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
@@ -141,51 +140,3 @@ def _read(port: int) -> bytes:
         body += piece or b""
     call.close()
     return body
-
-
-def _self_signed(folder: Path) -> Path:
-    path = folder / "both.pem"
-    subprocess.run(
-        [
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=localhost",
-            "-addext",
-            "subjectAltName=DNS:localhost",
-            "-keyout",
-            path,
-            "-out",
-            folder / "cert.pem",
-        ],
-        check=True,
-        capture_output=True,
-    )
-    path.write_text(path.read_text() + (folder / "cert.pem").read_text())
-    return path
-
-
-def _serve_tls(certificate: Path, answer: bytes) -> int:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def serve() -> None:
-        for _ in range(8):
-            connection, _ = listener.accept()
-            try:
-                with context.wrap_socket(connection, server_side=True) as secure:
-                    secure.recv(65536)
-                    secure.sendall(answer)
-                    secure.recv(1)
-            except OSError:
-                connection.close()
-
-    threading.Thread(target=serve, daemon=True).start()
-    return int(listener.getsockname()[1])

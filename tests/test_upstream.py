@@ -19,7 +19,7 @@ from dev.model import Answer, ModelServer
 from dev.redis_server import RedisServer
 from tests.harness import UPSTREAM_KEY, Client, Function, Reply
 from tests.test_bad_input import assert_error
-from tests.test_run import _self_signed
+from tests.tls import self_signed
 
 
 def _nothing_is_stored(client: Client, chat_id: str) -> bool:
@@ -212,7 +212,7 @@ def test_an_answer_in_single_bytes_is_read(model: ModelServer) -> None:
 def test_a_prompt_of_megabytes_arrives_whole_at_a_model_that_reads_slowly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tls: bool
 ) -> None:
-    certificate = _self_signed(tmp_path) if tls else None
+    certificate = self_signed(tmp_path) if tls else None
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     port = _serve_hashes(certificate)
     base = f"http{'s' if tls else ''}://localhost:{port}/v1"
