@@ -132,8 +132,10 @@ def tokens(server: "JwksServer") -> IdTokens:
 
 @pytest.fixture
 def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
-    """A Redis that no other test sees, on whatever kind of server the others run."""
-    server = RedisServer(tmp_path / "redis").start()
+    """A Redis that no other test sees, on whatever kind of server the others run; it keeps its
+    data when it is killed and started again.
+    """
+    server = RedisServer(tmp_path / "redis", persist=True).start()
     yield server
     server.stop()
 
