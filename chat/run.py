@@ -10,6 +10,7 @@ where it can have the client's socket, the relay, which calls `hear` when `filen
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable
 
@@ -213,6 +214,8 @@ class Run:
         return bool(self._turn.ending)
 
     def _end(self) -> list[Event]:
+        # What is waited for from here on has time-outs of its own: it takes long, but is not stuck.
+        self._box.driven_at = math.inf
         if self._store_away_at:
             time.sleep(_AGAIN_SECONDS)
         self._call.drain()

@@ -5,12 +5,15 @@ import math
 import socket
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from bench.commands import STREAMED, UNSTREAMED, measure, running
+from chat.credentials import ANONYMOUS
+from chat.keyspace import ChatRef
 from dev.model import Answer, ModelServer
 from dev.redis_server import RedisServer
-from tests.harness import free_port
 
 
 def test_commands_and_round_trips_of_a_turn() -> None:
@@ -27,36 +30,49 @@ def test_commands_and_round_trips_of_a_turn() -> None:
 
 
 def test_a_slow_redis_does_not_slow_the_tokens_down(
-    start_function: Any, tmp_path: Any, model: ModelServer, chat_id: str
+    start_function: Any, own_redis: RedisServer, model: ModelServer, chat_id: str
 ) -> None:
-    redis = RedisServer(tmp_path, port=free_port()).start()
-    try:
-        client = start_function(
-            REDIS_URL=_slowed(redis.port, seconds=0.5), LEASE_SECONDS="15"
-        ).client
-        client.say(chat_id, "warm", stream=True)
-        model.enqueue(Answer(pieces=[f"{n} " for n in range(100)], pause=0.02))
-        seen = []
-        for event in client.stream(f"/{chat_id}/chat", {"content": "x", "stream": True}).events:
-            if event.name == "delta":
-                seen.append(time.monotonic())
-        pauses = [later - earlier for earlier, later in itertools.pairwise(seen)]
-        assert len(seen) > 50 and max(pauses) < 0.4, "each write takes half a second"
-        assert client.get(f"/{chat_id}/chat").json[3]["content"] == "".join(
-            f"{n} " for n in range(100)
-        )
-    finally:
-        redis.stop()
+    slowed = _slowed(own_redis, lambda data: 0.5)
+    client = start_function(REDIS_URL=slowed, LEASE_SECONDS="15").client
+    client.say(chat_id, "warm", stream=True)
+    model.enqueue(Answer(pieces=[f"{n} " for n in range(100)], pause=0.02))
+    seen = []
+    for event in client.stream(f"/{chat_id}/chat", {"content": "x", "stream": True}).events:
+        if event.name == "delta":
+            seen.append(time.monotonic())
+    pauses = [later - earlier for earlier, later in itertools.pairwise(seen)]
+    assert len(seen) > 50 and max(pauses) < 0.4, "each write takes half a second"
+    said = "".join(f"{n} " for n in range(100))
+    assert client.get(f"/{chat_id}/chat").json[3]["content"] == said
 
 
-def _slowed(port: int, seconds: float) -> str:
-    """A way to a Redis on which every request takes so much longer."""
+def test_a_turn_keeps_its_lease_for_as_long_as_it_takes_to_store_it(
+    start_function: Any, own_redis: RedisServer, model: ModelServer, chat_id: str
+) -> None:
+    slowed = _slowed(own_redis, lambda data: 1.3 if b"last words" in data else 0.0)
+    client = start_function(REDIS_URL=slowed, LEASE_SECONDS="0.5").client
+    model.enqueue(Answer(pieces=["last words"]))
+    leases = []
+    with own_redis.client() as redis, ThreadPoolExecutor(1) as pool:
+        reply = pool.submit(client.say, chat_id, "x")
+        while not reply.done():
+            began, lease = redis.hmget(ChatRef(ANONYMOUS, chat_id).key, "began", "lease")
+            leases.append(int(lease or 0) - int(began or 0))
+            time.sleep(0.05)
+    assert reply.result().status == 200
+    assert max(leases) > 1200, "a beat after half a second of storing"
+
+
+def _slowed(redis: RedisServer, delay_of: Callable[[bytes], float]) -> str:
+    """A way to a Redis on which a request takes so many seconds longer."""
     listener = socket.create_server(("127.0.0.1", 0))
 
-    def forward(source: socket.socket, target: socket.socket, delay: float) -> None:
+    def forward(
+        source: socket.socket, target: socket.socket, delay_of: Callable[[bytes], float]
+    ) -> None:
         try:
             while data := source.recv(65536):
-                time.sleep(delay)
+                time.sleep(delay_of(data))
                 target.sendall(data)
         except OSError:
             pass
@@ -64,8 +80,9 @@ def _slowed(port: int, seconds: float) -> str:
     def serve() -> None:
         while True:
             client, _ = listener.accept()
-            server = socket.create_connection(("127.0.0.1", port))
-            for args in ((client, server, seconds), (server, client, 0.0)):
+            server = socket.socket(socket.AF_UNIX)
+            server.connect(redis.url.removeprefix("unix://"))
+            for args in ((client, server, delay_of), (server, client, lambda data: 0.0)):
                 threading.Thread(target=forward, args=args, daemon=True).start()
 
     threading.Thread(target=serve, daemon=True).start()

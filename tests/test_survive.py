@@ -71,7 +71,7 @@ def test_whoever_comes_next_settles_a_dead_turn(
 def test_a_client_that_does_not_read_does_not_lock_the_chat(
     one: Function, b: Client, model: ModelServer, chat_id: str, pytestconfig: pytest.Config
 ) -> None:
-    model.enqueue(Answer(pieces=["x" * 50_000] * 300))
+    model.enqueue(Answer(pieces=["x" * 50_000] * 160))
     body = b'{"content": "x", "stream": true}'
     with socket.socket() as phone:
         phone.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
