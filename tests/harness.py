@@ -173,7 +173,10 @@ def new_user(base: str, **limits: Any) -> tuple[str, Client]:
 
 
 class Stream:
-    """An answer that is read event by event; `leave` drops the connection as a phone does."""
+    """An answer that is read event by event; `leave` drops the connection as a phone does.
+
+    Keep-alives are passed over, however many there are, unless one waits `until` the next.
+    """
 
     def __init__(self, response: Any) -> None:
         self.response = response
@@ -182,10 +185,13 @@ class Stream:
         self.events = parse_events(response.stream(65536))
 
     def next(self) -> Event:
-        return next(self.events)
+        return next(event for event in self.events if event.name != ":")
+
+    def until(self, name: str) -> Event:
+        return next(event for event in self.events if event.name == name)
 
     def rest(self) -> list[Event]:
-        return list(self.events)
+        return [event for event in self.events if event.name != ":"]
 
     def leave(self) -> None:
         connection = self.response.connection
@@ -284,6 +290,15 @@ def dump(redis_server: RedisServer | RedisCluster) -> bytes:
         elif kind == b"stream":
             parts += [part for _, f in redis.xrange(key) for pair in f.items() for part in pair]
     return b"\n".join(parts)
+
+
+def threads_of(function: Function) -> int:
+    """How many threads its busiest process has; 0 where the system does not say."""
+    tasks = Path(f"/proc/{function.pid}/task")
+    if not tasks.exists():
+        return 0
+    children = (tasks / str(function.pid) / "children").read_text().split()
+    return max(len(os.listdir(f"/proc/{pid}/task")) for pid in [function.pid, *children])
 
 
 def traces_of(redis_server: RedisServer | RedisCluster, chat_id: str) -> list[str]:

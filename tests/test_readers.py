@@ -37,7 +37,7 @@ def _follow(client: Client, chat_id: str) -> Stream:
 
 
 def _next_delta(stream: Stream) -> str:
-    return next(str(e.data["text"]) for e in stream.events if e.name == "delta")
+    return str(stream.until("delta").data["text"])
 
 
 def _said(events: list[Event]) -> tuple[str, str]:
@@ -72,9 +72,9 @@ def test_waiting_readers_are_kept_alive_and_those_of_a_finished_turn_do_not_wait
     readers = [_follow(client, chat_id) for _ in range(12)]
     assert [_next_delta(reader) for reader in readers] == ["a"] * 12
     for reader in readers:
-        assert [reader.next().name for _ in range(3)] == [":"] * 3
+        assert all(reader.until(":") for _ in range(3))
     gate.set()
-    assert {_said([e for e in r.rest() if e.name != ":"]) for r in readers} == {("b", "completed")}
+    assert {_said(r.rest()) for r in readers} == {("b", "completed")}
     late = client.get(f"/{chat_id}/chat/stream")
     assert _said(late.events) == ("ab", "completed") and late.headers["Connection"] != "close"
 

@@ -77,9 +77,7 @@ def test_it_streams_a_models_answer_to_clients_of_any_instance(
         stream = client.stream(
             f"/{chat_id}/chat", {"content": "Count", "model": "agent", "stream": True}
         )
-        names = []
-        while not names or names[-1] != "delta":
-            names.append(stream.next().name)
+        stream.until("delta")
         gate.set()  # the last piece comes when the first one has arrived
         assert stream.rest()[-1].data["content"] == "One two three."
         assert len(home_model.requests[-1].body["messages"]) == 1 + 2 * number
@@ -160,8 +158,7 @@ def test_ctrl_c_in_the_middle_of_an_answer_ends_it_at_once(
     stream = clients[1].stream(
         f"/{chat_id}/chat", {"content": "x", "model": "agent", "stream": True}
     )
-    while stream.next().name != "delta":
-        pass
+    stream.until("delta")
     agent.send(signal.SIGINT)
     assert agent.wait() == 0
     gate.set()

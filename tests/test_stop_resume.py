@@ -145,7 +145,7 @@ def test_every_offset_can_be_resumed_on_another_instance_live_and_afterwards(
         reader.leave()
 
     def read_to_the_end(offset: int) -> None:
-        *deltas, last = [e for e in open_at(offset).rest() if e.name != ":"]
+        *deltas, last = open_at(offset).rest()
         at = offset
         for event in deltas:
             at += len(event.data["text"])
@@ -210,8 +210,8 @@ def test_a_silent_stream_is_kept_alive_for_its_readers_too(
     model.enqueue(Answer(pieces=["a", "b"], gate=gate))
     start_stream(client, chat_id)
     reader = b.stream(f"/{chat_id}/chat/stream", method="GET")
-    names = [reader.next().name for _ in range(4)]
-    assert names == ["started", "delta", ":", ":"]
+    assert [reader.next().name for _ in range(2)] == ["started", "delta"]
+    assert all(reader.until(":") for _ in range(2))
     gate.set()
     assert reader.rest()[-1].name == "completed"
 

@@ -207,8 +207,7 @@ def test_a_reader_outlasts_a_redis_that_is_away(
     model.enqueue(Answer(pieces=["before ", "after"], gate=gate))
     stream, _ = start_stream(client, chat_id)
     reader = client.stream(f"/{chat_id}/chat/stream", method="GET")
-    while reader.next().name != ":":
-        pass
+    reader.until(":")
     os.kill(own_redis.pid, how)
     time.sleep(4)  # longer than anybody waits for one reply
     if how == signal.SIGSTOP:
@@ -237,8 +236,7 @@ def test_a_reader_is_told_when_redis_stays_away(
     start_stream(client, chat_id)
     reader = client.stream(f"/{chat_id}/chat/stream", method="GET")
     assert reader.next().name == "started"
-    while reader.next().name != ":":
-        pass
+    reader.until(":")
     os.kill(own_redis.pid, how)
     began = time.monotonic()
     last = next(e for e in reader.events if e.name != ":" or time.monotonic() > began + 6)
