@@ -61,20 +61,22 @@ def build(settings: Settings) -> Callable[[Request], Response]:
     turns = Turns(history, chats, logs, writer, models, users, settings, shutdown)
     owners = Owners(users, chats, history, turns, settings)
     # The relay keeps one of the server's threads; there must be others.
-    carries = settings.relay and settings.threads > 1
-    relay = Relay(settings.keepalive_seconds, settings.threads) if carries else None
-    talk = Talk(turns, Titles(chats, settings), settings.keepalive_seconds, relay)
+    threads, keepalive_seconds = settings.threads, settings.keepalive_seconds
+    relay = Relay(keepalive_seconds, threads) if threads > 1 else None
+    carrier = relay if settings.relay else None
+    talk = Talk(turns, Titles(chats, settings), keepalive_seconds, carrier)
+    max_bytes = settings.max_body_bytes
     routes = [
         *NativeRoutes(turns, history, chats, talk).routes(),
         *OtherRoutes(turns, history, chats, talk).routes(),
         *AccountRoutes(owners).routes(),
-        *AgentRoutes(agents, Door(settings), shutdown, settings.max_body_bytes).routes(),
+        *AgentRoutes(agents, Door(settings), shutdown, relay, max_bytes).routes(),
         *AdminRoutes(users, owners, settings.rotate_seconds).routes(),
     ]
     router = Router(
         OpenApi(routes).routes,
         Access(settings, users),
-        max_body_bytes=settings.max_body_bytes,
+        max_body_bytes=max_bytes,
         origins=settings.origins,
     )
     return router.answer

@@ -27,7 +27,6 @@ from functools import partial
 from typing import Protocol
 
 _LONGEST_SILENCE_SECONDS = 0.5
-_MOST_WAITING_BYTES = 256 * 1024
 _LAST_WORDS_SECONDS = 10.0
 _READ_BYTES = 65536
 _AFTER_FAILURE_SECONDS = 0.1
@@ -46,6 +45,10 @@ class Source(Protocol):
     @property
     def needs_client(self) -> bool:
         """When its client has left, it is closed; else it goes on, for nobody, to its end."""
+
+    @property
+    def most_waiting(self) -> int:
+        """So many bytes may wait for a client that does not read."""
 
     def fileno(self) -> int | None:
         """What to wait for before `hear`; -1: for some time to pass; None: it is time to `work`."""
@@ -73,17 +76,23 @@ class Relay:
         self._numbers = itertools.count()
         self._thread: threading.Thread | None = None
         self._changed = threading.Condition()
-        self._carried = 0
+        self._streams: dict[Source, _Stream] = {}
         self._somebody_stays = False
 
     def carry(self, source: Source, client: socket.socket) -> None:
         """Take both over from the calling thread."""
+        stream = _Stream(source, client)
         with self._changed:
-            self._carried += 1
+            self._streams[source] = stream
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
                 self._thread.start()
-        self._call(partial(self._begin, _Stream(source, client)))
+        self._call(partial(self._begin, stream))
+
+    def ring(self, source: Source) -> None:
+        """There is something to `hear` that `fileno` does not show; any thread may say so."""
+        if stream := self._streams.get(source):
+            self._call(partial(self._answer_ring, stream))
 
     def stay(self) -> Iterator[bytes]:
         """Keep the calling thread, unless another one stays, while anything is carried; no bytes."""
@@ -92,7 +101,7 @@ class Relay:
                 return
             self._somebody_stays = True
             try:
-                self._changed.wait_for(lambda: not self._carried)
+                self._changed.wait_for(lambda: not self._streams)
             finally:
                 self._somebody_stays = False
         yield from ()
@@ -151,6 +160,10 @@ class Relay:
     def _begin(self, stream: "_Stream") -> None:
         self._hear(stream)
         self._look_again(stream, stream.heard_at)
+
+    def _answer_ring(self, stream: "_Stream") -> None:
+        if stream.watched is not None:  # else it will be asked what is next, by and by
+            self._hear(stream)
 
     def _hear(self, stream: "_Stream") -> None:
         stream.heard_at = time.monotonic()
@@ -213,7 +226,7 @@ class Relay:
         if sent < len(piece):
             stream.waiting = bytearray(piece[sent:])
             # Who resumes a long answer is sent all of it at once: that alone makes nobody slow.
-            stream.most_waiting = len(stream.waiting) + _MOST_WAITING_BYTES
+            stream.most_waiting = len(stream.waiting) + stream.source.most_waiting
             self._selector.register(client, selectors.EVENT_WRITE, partial(self._flush, stream))
 
     def _flush(self, stream: "_Stream") -> None:
@@ -241,9 +254,8 @@ class Relay:
             self._selector.unregister(client)
             stream.waiting = bytearray()
         try:
-            client.recv(
-                _READ_BYTES
-            )  # closing on bytes that were not read would take back the last sent
+            # Closing on bytes that were not read would take back the last sent.
+            client.recv(_READ_BYTES)
         except OSError:
             pass
         client.close()
@@ -271,8 +283,8 @@ class Relay:
     def _leave(self, stream: "_Stream") -> None:
         self._hang_up(stream)
         with self._changed:
-            self._carried -= 1
-            if not self._carried:
+            self._streams.pop(stream.source, None)
+            if not self._streams:
                 self._changed.notify_all()
 
 

@@ -167,7 +167,7 @@ class Settings:
     k_service: str = _setting("", "Cloud Run sets it, and so tells that it is no local machine.")
     threads: int = _setting(
         256,
-        "Requests that one instance serves at once; turns and readers that RELAY carries do not count.",
+        "Requests that one instance serves at once; agents, and turns and readers that RELAY carries, do not count.",
         least=1,
     )
     relay: bool = _setting(

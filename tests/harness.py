@@ -42,7 +42,7 @@ def all_routes() -> list[Route]:
         *NativeRoutes(nothing, nothing, nothing, nothing).routes(),
         *OtherRoutes(nothing, nothing, nothing, nothing).routes(),
         *AccountRoutes(nothing).routes(),
-        *AgentRoutes(nothing, nothing, nothing, 0).routes(),
+        *AgentRoutes(nothing, nothing, nothing, nothing, 0).routes(),
         *AdminRoutes(nothing, nothing, 0).routes(),
     ]
 

@@ -1,12 +1,14 @@
 """Who may dial in as an agent, and what becomes of a socket that brings garbage."""
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from dev.model import ModelServer
-from tests.harness import ADMIN_KEY, Client, wait_until
+from tests.harness import ADMIN_KEY, Client, threads_of, wait_until
 from tests.websocket import AS_AGENT, PATH, Agents, Refused, SeedAgent, WebSocket, connections
 
 
@@ -66,6 +68,51 @@ def test_what_is_no_websocket_and_no_handshake_is_refused(a: Client) -> None:
     assert a.get(PATH, **AS_AGENT).status == 400
     for headers in ({"Upgrade": "websocket"}, {"Upgrade": "websocket", "Connection": "Upgrade"}):
         assert a.get(PATH, **AS_AGENT, **headers).status == 400
+
+
+def test_any_number_of_agents_dial_in_and_none_keeps_a_thread(
+    start_function: Any, model: ModelServer
+) -> None:
+    function = start_function(ADMIN_KEY=ADMIN_KEY, THREADS="4")
+    agents = Agents(function.client)
+    try:
+        ids = {agents.start(function.client).id for _ in range(40)}
+        assert set(connections(function.client)) == ids
+        for n in range(40):
+            reply = function.client.post("/api/ask", {"content": f"{n}"})
+            assert reply.json["content"] == f"You said: {n}"
+        assert threads_of(function) < 20
+    finally:
+        agents.stop()
+    assert wait_until(lambda: connections(function.client) == [])
+
+
+def test_one_thread_is_too_few_for_agents(start_function: Any, model: ModelServer) -> None:
+    client = start_function(ADMIN_KEY=ADMIN_KEY, THREADS="1").client
+    with pytest.raises(Refused) as refused:
+        WebSocket(client.base, headers=AS_AGENT)
+    assert refused.value.status == 403 and b"THREADS" in refused.value.body
+    assert client.get("/health").status == 200
+
+
+def test_questions_wait_for_an_agent_that_is_too_busy_to_read(
+    start_function: Any, model: ModelServer, chat_id: str
+) -> None:
+    client = start_function(ADMIN_KEY=ADMIN_KEY, MAX_PROMPT_TOKENS="1000000").client
+    agent = WebSocket(client.base, headers=AS_AGENT)
+    agent.send(agent.receive() or "")
+    assert wait_until(lambda: connections(client))
+    long = "x" * 900_000  # of eight, more than the sockets on the way can hold
+    with ThreadPoolExecutor(8) as pool:
+        replies = [pool.submit(client.say, f"{chat_id}-{n}", long, model="agent") for n in range(8)]
+        time.sleep(1.5)
+        for _ in range(8):
+            asked = json.loads(agent.receive() or "{}")
+            assert asked["message"] == "ChatGptRequest" and len(asked["data"]) > 900_000
+            said = json.dumps({"content": "read it all"})
+            agent.send(json.dumps({"id": asked["id"], "message": "ChatGptResponse", "data": said}))
+        assert [r.result().json["content"] for r in replies] == ["read it all"] * 8
+    agent.drop()
 
 
 def test_garbage_and_too_much_close_the_socket_with_a_reason_and_disturb_nobody(

@@ -46,7 +46,8 @@ OWNERS = {
     "werkzeug": {"web"},
     "os": {"settings", "shutdown", "web", "agent"},
     "signal": {"shutdown", "agent"},
-    "simple_websocket": {"web", "agent"},
+    "simple_websocket": {"agent"},
+    "wsproto": {"web"},
     "socket": {"upstream", "relay", "web", "agents"},
     "ssl": {"upstream"},
     "time": {"upstream", "history", "users", "streams", "shutdown", "relay", "idtokens"}

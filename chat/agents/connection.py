@@ -84,12 +84,6 @@ class Connection:
             self.dead = NO_PONG
         return []
 
-    def due_at(self) -> float:
-        """When to `tick`."""
-        if self._pinged_at is None:
-            return self.heard_at + self._ping_seconds
-        return self._pinged_at + self._patience
-
     def lose(self) -> None:
         """The socket is closed."""
         for question in [*self._waiting, *self._open]:

@@ -1,7 +1,7 @@
-"""One agent of this instance, between the thread that holds its socket and those that ask it.
+"""One agent of this instance, between who carries its socket and those that ask it.
 
-Anybody may `ask`, `forget` and `hang_up`; all else is for the thread of the socket, which is called by
-`ring` when there is something to do. What the agent says goes straight to a call of this instance, and
+Anybody may `ask`, `forget` and `hang_up`; all else is for who carries the socket, one thread at a time,
+and is called by `ring` when there is something to do. What asks Redis is `send_mail` and `end`. What the agent says goes straight to a call of this instance, and
 to one of another in batches: at once first, then after growing pauses.
 """
 
@@ -78,17 +78,18 @@ class Line:
         now = time.monotonic()
         texts += self._connection.tick(now)
         self.over = self.over or self._connection.dead
-        for mail in self._mails():
-            if mail.due_at <= now:
-                mail.send()
         self._hearers = {q: h for q, h in self._hearers.items() if not _is_done(h)}
         return texts
 
-    def due_at(self) -> float:
-        """When to `step` next."""
-        return min(
-            self._connection.due_at(), *(mail.due_at for mail in self._mails()), float("inf")
-        )
+    @property
+    def has_work(self) -> bool:
+        """Whether there is mail to send, or something that came while some was sent."""
+        return bool(self._calls or self._due_mails())
+
+    def send_mail(self) -> None:
+        """What is due, to other instances."""
+        for mail in self._due_mails():
+            mail.send()
 
     def end(self) -> None:
         """The socket is closed: whoever waits for an answer is told."""
@@ -116,6 +117,10 @@ class Line:
 
     def _mails(self) -> "list[Mail]":
         return [hearer for hearer in self._hearers.values() if isinstance(hearer, Mail)]
+
+    def _due_mails(self) -> "list[Mail]":
+        now = time.monotonic()
+        return [mail for mail in self._mails() if mail.due_at <= now]
 
     def _pass_on(self) -> None:
         words, self._connection.words = self._connection.words, []

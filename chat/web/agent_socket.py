@@ -1,143 +1,172 @@
-"""An agent's socket, from the handshake to its end.
+"""An agent's socket, from the handshake to its end, as the relay carries it.
 
-It keeps its request's thread, which is the only one that says anything to the agent; another one,
-the library's, only listens.
+Its loop reads, and says what is to be said at once. What takes time, because Redis is asked, is a
+task: `_join`, `_withdraw`, `_say_goodbye`, `_end`, and the mail that is due.
 """
 
-import contextlib
 import socket
-import struct
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable
-from typing import Any
-
-from flask import Request
-from simple_websocket import ConnectionClosed, Server
+from collections.abc import Callable
+from functools import partial
 
 from chat.agents import Agents, wire
 from chat.agents.line import Line
-from chat.errors import ChatkeepError, InvalidRequest
+from chat.errors import ChatkeepError
+from chat.relay import Relay
 from chat.shutdown import Shutdown
+from chat.web.frames import Broken, Frames
 
 _MEET_SECONDS = 10.0
-_SEND_SECONDS = 10
 _LINGER_SECONDS = 5.0
-_LOOK_SECONDS = 0.5
 _READ_BYTES = 65536
-_NORMAL, _GOING_AWAY, _BAD_DATA, _POLICY, _TRY_AGAIN = 1000, 1001, 1007, 1008, 1013
+_GOING_AWAY, _BAD_DATA, _POLICY, _TRY_AGAIN = 1001, 1007, 1008, 1013
+_NO_ID = "The first message must have the connection's id."
+_ENDS = "This instance ends; please connect again."
 
 
 class Session:
-    """One agent's socket, from the handshake to its end."""
+    """What flows between one agent and this instance: a Source of the relay.
+
+    `client` is the agent's socket, of which it keeps a copy to read from; `left` is called at the end.
+    """
+
+    needs_client = True
+    # Questions to an agent that is busy; they are in memory anyway, as long as their turns run.
+    most_waiting = 64 * 1024 * 1024
 
     def __init__(
-        self, agents: Agents, shutdown: Shutdown, request: Request, theirs: Any, max_bytes: int
+        self,
+        agents: Agents,
+        shutdown: Shutdown,
+        relay: Relay,
+        frames: Frames,
+        client: socket.socket,
+        left: Callable[[], None],
     ) -> None:
+        self.ended = False
         self._agents = agents
         self._shutdown = shutdown
-        self._bell = threading.Event()
-        self._wire = _Wire(theirs, self._bell.set)
+        self._frames = frames
+        self._socket = client.dup()
+        self._left = left
+        self._ring = partial(relay.ring, self)
+        # Offer an id; the agent takes it, or says which it had before.
+        offer = wire.write(str(uuid.uuid4()), wire.CONNECTION)
+        self._unsaid = frames.accept() + frames.write(offer)
+        self._line: Line | None = None
+        self._task: Callable[[], bytes] | None = None
+        self._give_up_at = time.monotonic() + _MEET_SECONDS
+        self._withdrawn = self._parting = False
+
+    def fileno(self) -> int | None:
+        due = self.ended or self._task or (self._line and self._line.has_work)
+        return None if due else self._socket.fileno()
+
+    def hear(self) -> bytes:
+        unsaid, self._unsaid = self._unsaid, b""
         try:
-            self._socket = Server.accept(
-                request.environ | {"gunicorn.socket": self._wire},
-                max_message_size=max_bytes,
-                thread_class=_Daemon,
-                event_class=lambda: self._bell,
-            )
-        except Exception as problem:  # the library lets through whatever its parser says
-            raise InvalidRequest("This is no WebSocket handshake.", param="Upgrade") from problem
+            data = self._socket.recv(_READ_BYTES)
+        except BlockingIOError:
+            return unsaid + self._go_on(b"")
+        except OSError:
+            data = b""
+        if data:
+            return unsaid + self._go_on(data)
+        self._task = self._end
+        return unsaid
 
-    def run(self) -> None:
-        code, reason = _NORMAL, ""
-        try:
-            code, reason = self._talk(self._meet())
-        except wire.BadMessage as problem:
-            code, reason = _BAD_DATA, str(problem)
-        except ChatkeepError as error:
-            code, reason = _TRY_AGAIN, error.message
-        except (ConnectionClosed, OSError):
-            pass
-        finally:
-            with contextlib.suppress(ConnectionClosed, OSError):
-                self._socket.close(code, reason)
-            self._wire.hang_up(self._socket.thread)
-
-    def _meet(self) -> Line:
-        """Offer an id; the agent takes it, or says which it had before. Raises BadMessage."""
-        self._socket.send(wire.write(str(uuid.uuid4()), wire.CONNECTION))
-        came = self._socket.receive(timeout=_MEET_SECONDS)
-        agent = wire.read(came).id if came is not None else ""
-        if not wire.is_agent_id(agent):
-            raise wire.BadMessage("The first message must have the connection's id.")
-        return Line(agent, self._agents.new_connection(), self._bell.set)
-
-    def _talk(self, line: Line) -> tuple[int, str]:
-        """Until either side is gone; the code and reason to close with."""
-        try:
-            self._agents.attach(line)
-            while not line.over:
-                self._send(line.step())
-                if self._shutdown.has_begun:
-                    self._agents.withdraw(line)
-                    if not line.busy or self._shutdown.is_time(time.monotonic()):
-                        return _GOING_AWAY, "This instance ends; please connect again."
-                wait = min(line.due_at() - time.monotonic(), _LOOK_SECONDS)
-                self._bell.wait(max(0.0, wait))
-                self._bell.clear()
-                # Reading clears the bell as well: whatever rang for a step is found by the next one.
-                while (came := self._socket.receive(timeout=0)) is not None:
-                    self._send(line.hear(came))
-            return _POLICY, line.over
-        finally:
-            self._agents.detach(line)
-
-    def _send(self, texts: Iterable[str]) -> None:
-        for text in texts:
-            self._socket.send(text)
-
-
-class _Daemon(threading.Thread):
-    """The library's listener; it must not keep the process from ending."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options, daemon=True)
-
-
-class _Wire:
-    """The server's socket as the library uses it: whole messages, one at a time, and a soft end."""
-
-    def __init__(self, theirs: socket.socket, ring: Callable[[], None]) -> None:
-        self._socket = theirs
-        self._ring = ring
-        self._sending = threading.Lock()
-        self.recv = theirs.recv
-        self.fileno = theirs.fileno
-        patience = struct.pack("ll", _SEND_SECONDS, 0)
-        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, patience)
-
-    def send(self, data: bytes) -> None:
-        with self._sending:
-            self._socket.sendall(data)
+    def work(self) -> bytes:
+        task, self._task = self._task, None
+        if task:
+            return task()
+        assert self._line
+        self._line.send_mail()
+        return self._go_on(b"")
 
     def close(self) -> None:
-        """Read on for a while: closing on what was not read would take back our last words."""
-        self._ring()  # the library may ring too early, when it does not yet say that it is over
-        give_up = time.monotonic() + _LINGER_SECONDS
-        try:
-            self._socket.shutdown(socket.SHUT_WR)
-            while (left := give_up - time.monotonic()) > 0:
-                self._socket.settimeout(left)
-                if not self._socket.recv(_READ_BYTES):
-                    break
-        except OSError:
-            pass
+        self._detach()
+        self._socket.close()
+        self._left()
 
-    def hang_up(self, listener: threading.Thread) -> None:
-        """Let the listener come to its end, a moment for the other side to close first."""
-        listener.join(1.0)
-        if listener.is_alive() and self._socket.gettimeout() is None:
-            with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_RDWR)
-        listener.join(_LINGER_SECONDS + 1)
+    def _go_on(self, data: bytes) -> bytes:
+        """Read what came, do what is due at once; what to say."""
+        if self._parting:
+            self._frames.read_farewell(data)
+            if self._frames.closed or time.monotonic() >= self._give_up_at:
+                self._task = self._end
+            return b""
+        try:
+            return self._talk(data)
+        except Broken as problem:
+            self._part(problem.code, problem.reason)
+        except wire.BadMessage as problem:
+            self._part(_BAD_DATA, str(problem))
+        return b""
+
+    def _talk(self, data: bytes) -> bytes:
+        messages, reply = self._frames.read(data)
+        texts = [text for message in messages for text in self._hear_message(message)]
+        if self._frames.closed:
+            self._task = self._end
+            return reply
+        if self._line:
+            texts += self._line.step()
+        self._see_whether_to_part()
+        return reply + b"".join(map(self._frames.write, texts))
+
+    def _hear_message(self, text: str | bytes) -> list[str]:
+        if self._line:
+            return self._line.hear(text)
+        agent = wire.read(text).id
+        if not wire.is_agent_id(agent):
+            raise wire.BadMessage(_NO_ID)
+        self._line = Line(agent, self._agents.new_connection(), self._ring)
+        self._task = self._join
+        return []
+
+    def _see_whether_to_part(self) -> None:
+        line, now = self._line, time.monotonic()
+        if line is None:
+            if now >= self._give_up_at:
+                raise wire.BadMessage(_NO_ID)
+        elif line.over:
+            self._part(_POLICY, line.over)
+        elif self._shutdown.has_begun and not self._withdrawn:
+            self._task = self._withdraw
+        elif self._withdrawn and (not line.busy or self._shutdown.is_time(now)):
+            self._part(_GOING_AWAY, _ENDS)
+
+    def _join(self) -> bytes:
+        assert self._line
+        try:
+            self._agents.attach(self._line)
+        except ChatkeepError as error:
+            self._part(_TRY_AGAIN, error.message)
+        return b""
+
+    def _withdraw(self) -> bytes:
+        """No more questions; those it has, it may answer."""
+        assert self._line
+        self._agents.withdraw(self._line)
+        self._withdrawn = True
+        return self._go_on(b"")
+
+    def _part(self, code: int, reason: str) -> None:
+        self._task = partial(self._say_goodbye, code, reason)
+
+    def _say_goodbye(self, code: int, reason: str) -> bytes:
+        """Then read on for a while: closing on what was not read would take back our last words."""
+        self._detach()
+        self._parting, self._give_up_at = True, time.monotonic() + _LINGER_SECONDS
+        return self._frames.close(code, reason)
+
+    def _end(self) -> bytes:
+        self._detach()
+        self.ended = True
+        return b""
+
+    def _detach(self) -> None:
+        line, self._line = self._line, None
+        if line:
+            self._agents.detach(line)

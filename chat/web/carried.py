@@ -1,4 +1,4 @@
-"""A turn's answer on its way out: by the server, piece by piece, or by the relay, over the socket.
+"""An answer on its way out: by the server, piece by piece, or by the relay, over the socket.
 
 gunicorn has no word for "I will answer this one myself". So its descriptor is made to stand for a
 socket that goes nowhere, and ours for the client's: whatever the server still writes, shuts down
@@ -15,7 +15,7 @@ from flask import Response
 
 from chat.events import Event
 from chat.reader import Reader
-from chat.relay import Relay
+from chat.relay import Relay, Source
 from chat.run import Run
 
 
@@ -54,8 +54,26 @@ class EventStream:
         self.turn.close()
 
 
-class Later(Response):
-    """An answer that the relay gives, of a turn that has nothing to answer with yet.
+class Carried(Response):
+    """An answer that the relay gives, over the client's socket."""
+
+    def __init__(self, relay: Relay, client: socket.socket, status: int = 200) -> None:
+        super().__init__(status=status)
+        self.headers.clear()
+        self._relay, self._client = relay, client
+
+    def source(self, protocol: str) -> Source:
+        """What flows to the client, who speaks this version of HTTP."""
+        raise NotImplementedError
+
+    def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response(self.status, [])  # the server insists; what it writes goes nowhere
+        self._relay.carry(self.source(environ["SERVER_PROTOCOL"]), self._client)
+        return self._relay.stay()
+
+
+class Later(Carried):
+    """The answer of a turn that has nothing to answer with yet.
 
     Until then its headers, and what is to be done when it is closed, gather here. `decide` makes
     it of the turn's first events when `is_time`, and takes no time.
@@ -69,16 +87,13 @@ class Later(Response):
         is_time: Callable[[], bool],
         decide: Callable[[list[Event]], Response],
     ) -> None:
-        super().__init__()
-        self.headers.clear()
+        super().__init__(relay, client)
         self.turn = turn
         self.is_time = is_time
-        self._relay, self._client, self._decide = relay, client, decide
+        self._decide = decide
 
-    def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
-        start_response(self.status, [])  # the server insists; what it writes goes nowhere
-        self._relay.carry(_Wire(self, environ["SERVER_PROTOCOL"]), self._client)
-        return self._relay.stay()
+    def source(self, protocol: str) -> Source:
+        return _Wire(self, protocol)
 
     def decide(self, events: list[Event]) -> Response:
         response = self._decide(events)
@@ -90,6 +105,8 @@ class Later(Response):
 
 class _Wire:
     """An answer as it goes over the socket: a head and a body, or a head, pieces and an end."""
+
+    most_waiting = 256 * 1024
 
     def __init__(self, later: Later, protocol: str) -> None:
         self.ended = False

@@ -1,9 +1,5 @@
 """The routes of agents: where they dial in, who may, and who is connected."""
 
-import contextlib
-import threading
-from collections.abc import Iterable
-from typing import Any
 from urllib.parse import urlsplit
 
 from flask import Request, Response
@@ -16,16 +12,18 @@ from chat.errors import (
     KeyMissing,
     KeyRejected,
     NotAllowed,
-    RateLimited,
 )
 from chat.messages import timestamp
+from chat.relay import Relay, Source
 from chat.settings import Settings
 from chat.shutdown import Shutdown
 from chat.web.access import credential
+from chat.web.carried import Carried, take_socket
 from chat.web.headers import header
 from chat.web.routes import Route, json_response
 
 _LOCAL = frozenset(("localhost", "127.0.0.1", "::1"))
+_NO_WEBSOCKET = "This path speaks WebSocket."
 
 
 class Door:
@@ -35,7 +33,6 @@ class Door:
         self._key = settings.key_of_agents
         self._lets_in = settings.lets_agents_in
         self._origins = settings.origins
-        self.places = max(1, settings.threads // 2)  # the other threads are for people
 
     def check(self, request: Request) -> None:
         """Raises KeyMissing, KeyRejected and NotAllowed."""
@@ -64,13 +61,19 @@ class Door:
 class AgentRoutes:
     """Where agents come in, and where they are listed."""
 
-    def __init__(self, agents: Agents, door: Door, shutdown: Shutdown, max_bytes: int) -> None:
+    def __init__(
+        self,
+        agents: Agents,
+        door: Door,
+        shutdown: Shutdown,
+        relay: Relay | None,
+        max_bytes: int,
+    ) -> None:
         self._agents = agents
         self._door = door
         self._shutdown = shutdown
+        self._relay = relay
         self._max_bytes = max_bytes
-        self._connected = 0
-        self._counting = threading.Lock()
 
     def routes(self) -> list[Route]:
         return [
@@ -112,35 +115,32 @@ class AgentRoutes:
     def register(self, request: Request) -> Response:
         """Dial in as an agent, over a WebSocket."""
         self._door.check(request)
-        theirs = request.environ.get("gunicorn.socket")
-        if header(request, "Upgrade", "").lower() != "websocket" or theirs is None:
-            raise InvalidRequest("This path speaks WebSocket.", param="Upgrade")
+        if self._relay is None:
+            raise NotAllowed("No agent is let in here: THREADS is 1.")
+        if header(request, "Upgrade", "").lower() != "websocket":
+            raise InvalidRequest(_NO_WEBSOCKET, param="Upgrade")
         # Few instances need it: a cold start does not wait for it.
         from chat.web.agent_socket import Session
+        from chat.web.frames import Frames
 
-        with self._place():
-            Session(self._agents, self._shutdown, request, theirs, self._max_bytes).run()
-        return _Done(status=101)
-
-    @contextlib.contextmanager
-    def _place(self) -> Any:
-        with self._counting:
-            if self._connected >= self._door.places:
-                raise RateLimited("This instance has all the agents it can hold.", retry_after=5)
-            self._connected += 1
-        try:
-            yield
-        finally:
-            with self._counting:
-                self._connected -= 1
+        frames = Frames(request, self._max_bytes)
+        client = take_socket(request.environ)
+        if client is None:
+            raise InvalidRequest(_NO_WEBSOCKET, param="Upgrade")
+        answer = _Upgraded(self._relay, client, status=101)
+        answer.session = Session(
+            self._agents, self._shutdown, self._relay, frames, client, answer.close
+        )
+        return answer
 
 
-class _Done(Response):
-    """No more is to be said: so the server, which knows nothing of WebSockets, is made to hang up."""
+class _Upgraded(Carried):
+    """From here on it is a WebSocket."""
 
-    def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
-        self.close()
-        raise StopIteration
+    session: Source
+
+    def source(self, protocol: str) -> Source:
+        return self.session
 
 
 def _hostname(url: str) -> str:
