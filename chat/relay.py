@@ -1,6 +1,6 @@
-"""One thread that carries all turns of this process, and all who follow turns of other processes.
+"""One thread that carries all turns of this process, all who follow turns, and all agents.
 
-It waits for every model, every client and every reply of Redis to a reader at once.
+It waits for every model, every client, every agent and every reply of Redis to a reader at once.
 
 A request's own thread begins a turn, and hands over what flows from it (a `Source`) with its
 client's socket; then it is free for the next request. From there on the loop reads what comes,

@@ -4,6 +4,7 @@ import asyncio
 import ssl
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,17 @@ from chat.streams import Logs
 from chat.vault import Vault
 from dev.model import Answer, ModelServer
 from dev.redis_server import RedisServer
-from tests.harness import Client, Event, Function, Stream, start_stream, text_of, wait_until
+from tests.harness import (
+    Client,
+    Event,
+    Function,
+    Reply,
+    Stream,
+    start_stream,
+    text_of,
+    threads_of,
+    wait_until,
+)
 from tests.tls import self_signed
 
 
@@ -62,6 +73,36 @@ def test_many_more_readers_than_threads_follow_a_turn(
         rest = reader.rest()
         assert (text + text_of(rest), rest[-1].name) == ("here I am", "completed")
         assert rest[-1].data["content"] == "here I am"
+
+
+@pytest.mark.parametrize("first_fails", [False, True])
+def test_many_more_repeats_than_threads_wait_for_the_answer_of_the_first(
+    small: Function,
+    client: Client,
+    model: ModelServer,
+    chat_id: str,
+    gate: threading.Event,
+    first_fails: bool,
+) -> None:
+    model.enqueue(Answer(["the ", "answer"], gate=gate, cut=first_fails))
+    model.enqueue(Answer(["the ", "answer"], hang=0.2))
+
+    def say() -> Reply:
+        return client.post(f"/{chat_id}/chat", {"content": "x"}, Idempotency_Key="k")
+
+    with ThreadPoolExecutor(25) as pool:
+        first = pool.submit(say)
+        assert wait_until(lambda: model.requests)
+        others = [pool.submit(say) for _ in range(24)]
+        time.sleep(1)
+        assert client.get("/health").status == 200
+        assert threads_of(small) < 30 and not any(reply.done() for reply in others)
+        gate.set()
+        replies = [reply.result() for reply in others]
+    assert first.result().status == (502 if first_fails else 200)
+    assert {(r.status, r.json["content"]) for r in replies} == {(200, "the answer")}
+    assert len({r.json["id"] for r in replies}) == 1
+    assert len(model.requests) == 1 + first_fails
 
 
 def test_waiting_readers_are_kept_alive_and_those_of_a_finished_turn_do_not_wait(

@@ -161,7 +161,7 @@ class _Wire:
 
 
 def take_socket(environ: Any) -> socket.socket | None:
-    """The client's socket, out of the server's hands; None where the server keeps it."""
+    """The client's socket, out of the server's hands; None where the server keeps it, or it is taken."""
     theirs = environ.get("gunicorn.socket")
     if type(theirs) is not socket.socket or environ["REQUEST_METHOD"] == "HEAD":
         return None
@@ -172,4 +172,5 @@ def take_socket(environ: Any) -> socket.socket | None:
     with nowhere:
         os.dup2(nowhere.fileno(), theirs.fileno(), inheritable=False)
     ours.setblocking(False)
+    environ["gunicorn.socket"] = None
     return ours

@@ -59,15 +59,16 @@ class Talk:
             revision=read_if_match(request),
             must_exist=must_exist,
         )
-        while True:
+
+        def begin() -> Response:
             turn = self._turns.begin(caller, chat, ask, pause_for(request))
             if isinstance(turn, Run):
                 return self._run(request, dialect, turn, chat, ask, began)
             if ask.stream:
                 return self.follow(request, dialect, turn)
-            if message := turn.finish().message:
-                return answer(dialect, bytes(message))
-            # The turn of this key failed and left nothing: then it may run again.
+            return self._repeat(request, dialect, turn, begin)
+
+        return begin()
 
     def follow(self, request: Request, dialect: Dialect, reader: Reader) -> Response:
         """Answer with the events of a turn that is driven elsewhere."""
@@ -77,7 +78,7 @@ class Talk:
         def decide(events: list[Event]) -> Response:
             return self.stream(dialect, reader, [*first, *events])
 
-        return self._hand_over(request, reader, lambda: True, decide) or decide([])
+        return self._hand_over(request, dialect, reader, lambda: True, decide) or decide([])
 
     def stream(
         self, dialect: Dialect, turn: Run | Reader, first: list[Event] | None = None
@@ -91,6 +92,24 @@ class Talk:
         """Start making one, if it is wanted."""
         if self._titles.wanted(ask, message):
             self._titles.make(chat, ask, message)
+
+    def _repeat(
+        self,
+        request: Request,
+        dialect: Dialect,
+        reader: Reader,
+        again: Callable[[], Response],
+    ) -> Response:
+        """Answer as the turn of this key is answered; when it failed and left nothing, run again."""
+
+        def decide(_: list[Event]) -> Response:
+            message = reader.finish().message
+            return answer(dialect, bytes(message)) if message else again()
+
+        if self._relay:
+            reader.step()
+        later = self._hand_over(request, dialect, reader, lambda: reader.ended is not None, decide)
+        return later or decide([])
 
     def _run(
         self,
@@ -108,13 +127,14 @@ class Talk:
         if self._relay:
             quick = 0.0 if ask.stream else _QUICK_SECONDS
             reply.first.extend(run.wait_for_answer(quick))
-            if later := self._hand_over(request, run, reply.is_time, reply.decide_later):
+            if later := self._hand_over(request, dialect, run, reply.is_time, reply.decide):
                 return later
         return reply.decide(run.wait_for_answer(self.keepalive_seconds) if ask.stream else [])
 
     def _hand_over(
         self,
         request: Request,
+        dialect: Dialect,
         turn: Run | Reader,
         is_time: Callable[[], bool],
         decide: Callable[[list[Event]], Response],
@@ -122,8 +142,18 @@ class Talk:
         """An answer by the relay, if there is more to come and it can have the client's socket."""
         if self._relay is None or turn.ended:
             return None
+        entry = entry_of(request)
+
+        def decide_later(events: list[Event]) -> Response:
+            try:
+                response = decide(events)
+            except ChatkeepError as error:
+                response = error_response(error, dialect.write_error)
+            entry.status = response.status_code
+            return response
+
         client = take_socket(request.environ)
-        return Later(self._relay, turn, client, is_time, decide) if client else None
+        return Later(self._relay, turn, client, is_time, decide_later) if client else None
 
 
 class _Reply(msgspec.Struct, frozen=True):
@@ -156,15 +186,6 @@ class _Reply(msgspec.Struct, frozen=True):
         response.headers.add("Server-Timing", _server_timing(run, auth_seconds, self.began))
         response.headers.update(run.standing.headers())
         response.call_on_close(self._see_to_the_rest)
-        return response
-
-    def decide_later(self, events: list[Event]) -> Response:
-        """The answer, or an error as one."""
-        try:
-            response = self.decide(events)
-        except ChatkeepError as error:
-            response = error_response(error, self.dialect.write_error)
-        self.entry.status = response.status_code
         return response
 
     def _see_to_the_rest(self) -> None:
