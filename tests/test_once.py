@@ -190,7 +190,7 @@ def test_waiting_ends_when_the_time_is_over(
     start_stream(client, chat_id)
     began = time.monotonic()
     assert_error(impatient.say(chat_id, "next"), 409, "turn_in_progress")
-    assert 0.9 < time.monotonic() - began < 2
+    assert 0.9 < time.monotonic() - began < 10, "not the thirty seconds that are usual"
 
 
 def test_waiting_polls_at_most_twice_a_second_and_ends_when_the_client_leaves(
