@@ -76,7 +76,7 @@ class Later(Carried):
     """The answer of a turn that has nothing to answer with yet.
 
     Until then its headers, and what is to be done when it is closed, gather here. `decide` makes
-    it of the turn's first events when `is_time`, and takes no time.
+    it of the turn's first events when `is_time`, and takes no time unless that comes with a `step`.
     """
 
     def __init__(
