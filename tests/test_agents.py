@@ -219,8 +219,12 @@ def in_parallel(count: int, work: Any) -> None:
 
 
 def test_two_hundred_questions_are_each_answered_once_and_spread_evenly(
-    a: Client, b: Client, agents: Agents
+    start_function: Any, model: ModelServer, request: pytest.FixtureRequest
 ) -> None:
+    # With the usual pings: where each is a second, a slow machine takes the living for dead.
+    a, b = (start_function(ADMIN_KEY=ADMIN_KEY).client for _ in range(2))
+    agents = Agents(a)
+    request.addfinalizer(agents.stop)
     three = [agents.start(client) for client in (a, b, b)]
     replies: list[Any] = []
 
