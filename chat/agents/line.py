@@ -1,8 +1,9 @@
 """One agent of this instance, between who carries its socket and those that ask it.
 
-Anybody may `ask`, `forget` and `hang_up`; all else is for who carries the socket, one thread at a time,
-and is called by `ring` when there is something to do. What asks Redis is `send_mail` and `end`. What the agent says goes straight to a call of this instance, and
-to one of another in batches: at once first, then after growing pauses.
+Anybody may `ask`, `forget` and `hang_up`; all else is for who carries the socket, one thread at a
+time, and is called by `ring` when there is something to do. Redis is asked by `send_mail` and `end`
+alone. What the agent says goes straight to a call of this instance, and to one of another in batches:
+at once first, then after growing pauses.
 """
 
 import time
