@@ -69,22 +69,23 @@ def test_whoever_comes_next_settles_a_dead_turn(
 
 
 def test_a_client_that_does_not_read_does_not_lock_the_chat(
-    one: Function, b: Client, model: ModelServer, chat_id: str, pytestconfig: pytest.Config
+    start_function: Any, b: Client, model: ModelServer, chat_id: str, pytestconfig: pytest.Config
 ) -> None:
+    # To the relay this client is gone, a thread is stuck in it until the chat is somebody else's.
+    carried = pytestconfig.getoption("relay") == "on"
+    lease, kept = ("15", "completed") if carried else ("2", "incomplete")
+    function = start_function(LEASE_SECONDS=lease)
     model.enqueue(Answer(pieces=["x" * 50_000] * 160))
     body = b'{"content": "x", "stream": true}'
     with socket.socket() as phone:
         phone.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        phone.connect(("127.0.0.1", one.port))
+        phone.connect(("127.0.0.1", function.port))
         head = f"POST /{chat_id}/chat HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
         phone.sendall(head.encode() + body)
         assert wait_until(lambda: len(model.requests) == 1)
         assert b.say(chat_id, "y").status == 200
     history = b.get(f"/{chat_id}/chat").json
-    # To the relay this client is gone, a thread is stuck in it until the chat is somebody else's.
-    carried = pytestconfig.getoption("relay") == "on"
-    kept = "completed" if carried else "incomplete"
-    assert [m["status"] for m in history[1::2]] == [kept, "completed"]
+    assert [m["status"] for m in history[1::2]] == [kept, "completed"], history[1]["finish_reason"]
 
 
 def test_many_settle_a_dead_turn_once(
