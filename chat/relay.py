@@ -215,7 +215,6 @@ class Relay:
                 self._hang_up(stream)
             else:
                 stream.waiting += piece
-                stream.most_waiting += max(0, len(piece) - stream.source.most_waiting)
             return
         try:
             sent = client.send(piece)
@@ -226,7 +225,6 @@ class Relay:
             return
         if sent < len(piece):
             stream.waiting = bytearray(piece[sent:])
-            # Who resumes a long answer is sent much of it at once: that alone makes nobody slow.
             stream.most_waiting = len(stream.waiting) + stream.source.most_waiting
             self._selector.register(client, selectors.EVENT_WRITE, partial(self._flush, stream))
 

@@ -66,6 +66,7 @@ class Run:
     """
 
     needs_client = False
+    most_waiting = 256 * 1024
 
     def __init__(
         self,

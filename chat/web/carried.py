@@ -106,11 +106,10 @@ class Later(Carried):
 class _Wire:
     """An answer as it goes over the socket: a head and a body, or a head, pieces and an end."""
 
-    most_waiting = 256 * 1024
-
     def __init__(self, later: Later, protocol: str) -> None:
         self.ended = False
         self.needs_client = later.turn.needs_client
+        self.most_waiting = later.turn.most_waiting
         self.fileno = later.turn.fileno
         self._turn = later.turn
         self._later = later
