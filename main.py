@@ -10,13 +10,9 @@ from typing import Any
 
 import flask
 
-from chat.deferred import defer
-
 # What is imported stays: to look for garbage in it takes a tenth of a cold start, and some of every
 # turn. So nobody looks, until it is out of sight.
 gc.disable()
-# redis-py imports its asyncio half with itself: another tenth.
-defer("redis.asyncio")
 
 from chat.app import build
 from chat.settings import BadSettings, parse_settings, read_environment

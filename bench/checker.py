@@ -5,9 +5,9 @@ from collections import Counter
 from typing import Any
 
 from bench.world import CHATS, LOG_SECONDS, World, digest
-from chat.credentials import ANONYMOUS
-from chat.keyspace import record_key, usage_key
-from chat.usage import read_line
+from chat.core.credentials import ANONYMOUS
+from chat.core.usage import read_line
+from chat.store.keyspace import record_key, usage_key
 from tests.harness import Client
 
 _KINDS = ("chats", "chat", "history", "user", "usage", "")  # the last one is the list of owners

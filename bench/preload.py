@@ -6,16 +6,17 @@ from collections.abc import Callable
 import msgspec
 from redis import Redis
 
-from chat.credentials import ANONYMOUS
-from chat.keyspace import ChatRef
-from chat.messages import (
+from chat.core.credentials import ANONYMOUS
+from chat.core.messages import (
     Ask,
+    ChatRef,
     TurnRef,
     id_of,
     new_nonce,
     write_assistant_message,
     write_user_message,
 )
+from chat.store.keyspace import chat_key, chats_key, history_key
 
 _TEXT = "A message of one hundred bytes, as people write them when they ask about something or answer it..."
 _BATCH = 1000
@@ -31,10 +32,10 @@ def preload_ours(redis: "Redis", chat_id: str, messages: int) -> None:
     for index in range(0, messages, 2):
         stored += _turn(chat, index, parent)
         parent = id_of(stored[-1])
-    _push(redis, chat.history_key, stored)
+    _push(redis, history_key(chat), stored)
     fields = ("created_at", 1, "updated_at", 1, "message_count", messages, "turn", "", "title", "x")
-    redis.hset(chat.key, items=list(fields))
-    redis.zadd(chat.chats_key, {chat_id: 1})
+    redis.hset(chat_key(chat), items=list(fields))
+    redis.zadd(chats_key(chat.owner), {chat_id: 1})
 
 
 def preload_fifty(redis: "Redis", chat_id: str, messages: int) -> None:

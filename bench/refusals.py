@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bench.commands import running
-from chat.credentials import make_key
+from chat.core.credentials import make_key
 from dev.model import Answer
 from tests.harness import ADMIN_KEY, Client, Function, new_user
 

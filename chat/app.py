@@ -10,32 +10,32 @@ from redis.cluster import RedisCluster
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
-from chat.agents import Agents
-from chat.agents.pool import Pool
-from chat.chats import Chats
-from chat.history import History
-from chat.models import Models
-from chat.owners import Owners
-from chat.relay import Relay
+from chat.host.relay import Relay
+from chat.host.shutdown import Shutdown
+from chat.models.agents import Agents
+from chat.models.choice import Models
+from chat.models.titles import Titles
+from chat.models.upstream import Upstream
 from chat.settings import Settings, read_encryption_keys
-from chat.shutdown import Shutdown
-from chat.store import Store
-from chat.streams import Logs, LogWriter
-from chat.titles import Titles
-from chat.turns import Turns
-from chat.upstream import Upstream
-from chat.users import Users
-from chat.vault import Vault
-from chat.web.access import Access
+from chat.store.agent_pool import Pool
+from chat.store.chats import Chats
+from chat.store.history import History
+from chat.store.store import Store
+from chat.store.turn_log import Logs, LogWriter
+from chat.store.users import Users
+from chat.store.vault import Vault
+from chat.turns.owners import Owners
+from chat.turns.turns import Turns
 from chat.web.access_log import write_json_lines
-from chat.web.account import AccountRoutes
-from chat.web.admin import AdminRoutes
-from chat.web.dial_in import AgentRoutes, Door
-from chat.web.native import NativeRoutes
+from chat.web.apis.account import AccountRoutes
+from chat.web.apis.admin import AdminRoutes
+from chat.web.apis.agents import AgentRoutes, Door
+from chat.web.apis.borrowed import OtherRoutes
+from chat.web.apis.native import NativeRoutes
+from chat.web.auth.access import Access
+from chat.web.live.answer import Talk
 from chat.web.openapi import OpenApi
-from chat.web.other_apis import OtherRoutes
 from chat.web.routes import Router
-from chat.web.talk import Talk
 
 _REDIS_SECONDS = 1.5
 _LATE_SECONDS = 5.0  # longer than asked for, a blocking read of an inbox may take

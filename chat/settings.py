@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from chat.limits import Limits, read_prices, read_rates
+from chat.core.limits import Limits, read_prices, read_rates
 
 VERSION = "0.1.0"
 AGENT = "agent"  # the model that stands for whoever has dialled in

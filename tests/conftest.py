@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chat.idtokens import IdTokens, KeySet
+from chat.web.auth.idtokens import IdTokens, KeySet
 from dev.model import ModelServer
 from dev.redis_server import RedisCluster, RedisServer, find_binary
 from tests.harness import UPSTREAM_KEY, Client, Function, dump, find_secret, wait_until

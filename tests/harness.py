@@ -16,11 +16,11 @@ from typing import Any
 
 import urllib3
 
-from chat.web.account import AccountRoutes
-from chat.web.admin import AdminRoutes
-from chat.web.dial_in import AgentRoutes
-from chat.web.native import NativeRoutes
-from chat.web.other_apis import OtherRoutes
+from chat.web.apis.account import AccountRoutes
+from chat.web.apis.admin import AdminRoutes
+from chat.web.apis.agents import AgentRoutes
+from chat.web.apis.borrowed import OtherRoutes
+from chat.web.apis.native import NativeRoutes
 from chat.web.routes import Route
 from dev.redis_server import RedisCluster, RedisServer
 

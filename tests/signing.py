@@ -14,8 +14,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
-from chat.errors import KeyRejected
-from chat.idtokens import AppCheck, IdTokens, KeySet
+from chat.core.errors import KeyRejected
+from chat.web.auth.idtokens import AppCheck, IdTokens, KeySet
 
 ISSUER = "https://securetoken.google.com/my-project"
 AUDIENCE = "my-project"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from chat.credentials import make_key
+from chat.core.credentials import make_key
 from chat.web.routes import Route
 from dev.model import ModelServer
 from tests.harness import ADMIN_KEY, UPSTREAM_KEY, Client, Function, all_routes, as_admin, new_user

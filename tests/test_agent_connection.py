@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from chat.agents import wire
-from chat.agents.connection import NO_PONG, Connection
+from chat.models.agents import wire
+from chat.models.agents.connection import NO_PONG, Connection
 
 PING, PATIENCE = 20.0, 120.0
 

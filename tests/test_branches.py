@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chat import branches
+from chat.core import branches
 from dev.model import Answer, ModelServer
 from tests.harness import Client
 from tests.test_bad_input import assert_error

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chat.completions import PromptMessage
-from chat.context import build, estimate_tokens
-from chat.errors import PromptTooLong
+from chat.core.completions import PromptMessage
+from chat.core.errors import PromptTooLong
+from chat.core.prompt import build, estimate_tokens
 
 
 def _stored(role: str, content: object) -> bytes:

@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from bench.commands import STREAMED, UNSTREAMED, measure, running
-from chat.credentials import ANONYMOUS
-from chat.keyspace import ChatRef
+from chat.core.credentials import ANONYMOUS
+from chat.core.messages import ChatRef
+from chat.store.keyspace import chat_key
 from dev.model import Answer, ModelServer
 from dev.redis_server import RedisServer
 
@@ -58,7 +59,7 @@ def test_a_turn_keeps_its_lease_for_as_long_as_it_takes_to_store_it(
     with own_redis.client() as redis, ThreadPoolExecutor(1) as pool:
         reply = pool.submit(client.say, chat_id, "x")
         while not reply.done():
-            began, lease = redis.hmget(ChatRef(ANONYMOUS, chat_id).key, "began", "lease")
+            began, lease = redis.hmget(chat_key(ChatRef(ANONYMOUS, chat_id)), "began", "lease")
             leases.append(int(lease or 0) - int(began or 0))
             time.sleep(0.05)
     assert reply.result().status == 200

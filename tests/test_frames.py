@@ -6,8 +6,8 @@ from werkzeug.test import EnvironBuilder
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, TextMessage
 
-from chat.errors import InvalidRequest
-from chat.web.frames import Broken, Frames
+from chat.core.errors import InvalidRequest
+from chat.web.live.websocket import Broken, Frames
 
 MOST = 100
 HANDSHAKE = {

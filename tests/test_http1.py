@@ -2,7 +2,7 @@
 
 import pytest
 
-from chat.http1 import ProtocolError, ResponseDecoder, encode_post
+from chat.core.http1 import ProtocolError, ResponseDecoder, encode_post
 
 CHUNKED = (
     b"HTTP/1.1 100 Continue\r\n\r\n"

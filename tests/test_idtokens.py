@@ -9,8 +9,8 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from chat.errors import KeyRejected
-from chat.idtokens import AppCheck, IdTokens, KeySet
+from chat.core.errors import KeyRejected
+from chat.web.auth.idtokens import AppCheck, IdTokens, KeySet
 from tests.signing import (
     AUDIENCE,
     EC_KEY,

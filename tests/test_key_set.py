@@ -10,8 +10,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import RSAAlgorithm
 
-from chat.errors import UpstreamUnavailable
-from chat.idtokens import IdTokens, KeySet
+from chat.core.errors import UpstreamUnavailable
+from chat.web.auth.idtokens import IdTokens, KeySet
 from tests.signing import (
     EC_KEY,
     OTHER_RSA_KEY,

@@ -1,4 +1,4 @@
-"""`python -m chat.agent` as a person starts it, between a function and a model."""
+"""`python -m chat.models.agents` as a person starts it, between a function and a model."""
 
 import signal
 import subprocess
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from chat.agent import register_url
+from chat.models.agents.__main__ import register_url
 from dev.model import Answer, ModelServer
 from tests.harness import ADMIN_KEY, ROOT, Client, clean_environment, wait_until
 from tests.test_agents import SETTINGS, connections
@@ -23,7 +23,7 @@ class Process:
         self.log = log
         with log.open("wb") as out:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "chat.agent", *options],
+                [sys.executable, "-m", "chat.models.agents", *options],
                 cwd=ROOT,
                 env=clean_environment() | {"AGENT_KEY": key},
                 stdout=out,

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from chat.errors import UpstreamUnavailable
-from chat.upstream import Upstream
+from chat.core.errors import UpstreamUnavailable
+from chat.models.upstream import Upstream
 from dev.redis_server import RedisServer
 from tests.harness import ROOT, Client, Function, free_port, wait_until
 from tests.tls import self_signed, serve_tls

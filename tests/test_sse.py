@@ -2,7 +2,7 @@
 
 import pytest
 
-from chat import sse
+from chat.core import sse
 
 STREAM = (
     b"\xef\xbb\xbf"

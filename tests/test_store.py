@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from chat.app import connect_redis
-from chat.errors import StoreUnavailable
+from chat.core.errors import StoreUnavailable
 from chat.settings import parse_settings
-from chat.store import Store
+from chat.store.store import Store
 from dev.redis_server import RedisCluster, RedisServer
 
 

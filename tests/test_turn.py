@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from chat.errors import UpstreamRefused, UpstreamTimeout
-from chat.events import Delta, KeepAlive
-from chat.messages import Usage
-from chat.turn import Turn
+from chat.core.answer import Turn
+from chat.core.errors import UpstreamRefused, UpstreamTimeout
+from chat.core.events import Delta, KeepAlive
+from chat.core.messages import Usage
 
 
 def _turn(*, stream: bool = True) -> Turn:

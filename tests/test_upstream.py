@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from chat.errors import UpstreamUnavailable
-from chat.upstream import Call, Upstream
+from chat.core.errors import UpstreamUnavailable
+from chat.models.upstream import Call, Upstream
 from dev.model import Answer, ModelServer
 from dev.redis_server import RedisServer
 from tests.harness import UPSTREAM_KEY, Client, Function, Reply

@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 
 from flask import Request
 
-from chat.errors import InvalidRequest
-from chat.messages import Repeat
-from chat.turns import Pause
-from chat.upstream import shows_something
+from chat.core.errors import InvalidRequest
+from chat.core.messages import Repeat
+from chat.host.sockets import shows_something
+from chat.turns.turns import Pause
 
 _IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 _REVISION = re.compile(r'(?:W/)?"?([0-9]{1,15})"?')

@@ -11,8 +11,7 @@ import msgspec
 from flask import Request, Response
 from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 
-from chat.dialects import write_error
-from chat.errors import (
+from chat.core.errors import (
     BodyTooLarge,
     ChatkeepError,
     InternalError,
@@ -20,8 +19,9 @@ from chat.errors import (
     MethodNotAllowed,
     NotFound,
 )
-from chat.web.access import Access
 from chat.web.access_log import entry_of, open_entry
+from chat.web.auth.access import Access
+from chat.web.dialects import write_error
 from chat.web.headers import header
 from chat.web.paths import Paths
 

@@ -1,0 +1,158 @@
+"""The state of one turn between the model and its client. Pure: no I/O, no clock, no threads.
+
+In:   `receive(bytes, now)`, `upstream_ended()`, `fail(error)`, `stop(reason)`, `tick(now)`
+Out:  the events each of these returns; once `ending` is set: `stored`, `text`, `error`
+
+    ending       how it came about                                    stored as
+    completed    the model came to its end                            completed
+    cancelled    somebody asked for it                                cancelled
+    interrupted  its instance was told to end, or taken for dead      incomplete
+    failed       a streamed answer broke off after its first text     incomplete, with the error told
+    failed       anything before that; or it was rolled back          not at all
+
+The first ending counts. A turn that goes on by itself (`continuations`) sets `goes_on` when the
+model stops for length: the driver then calls the model again, and what comes is more of the same
+answer. When that fails, the answer is complete with what there is.
+
+These rules live here and nowhere else.
+"""
+
+from chat.core import completions, sse
+from chat.core.errors import ChatkeepError, TurnInProgress, UpstreamRefused
+from chat.core.events import Delta, Ending, Event, KeepAlive
+from chat.core.messages import Usage
+
+CUT = "The model API broke off in the middle of its answer."
+_UNREADABLE = "The model API's answer cannot be read."
+_ROLLED_BACK = "A newer message took this turn's place; nothing of it is stored."
+
+
+class Turn:
+    """One answer of the model as it comes; `now` is any clock in seconds that never goes back."""
+
+    def __init__(
+        self, *, stream: bool, keepalive_seconds: float, now: float, continuations: int = 0
+    ) -> None:
+        self.ending: Ending | None = None
+        self.stored = False
+        self.error: ChatkeepError | None = None
+        self.finish_reason: str | None = None
+        self.usage: Usage | None = None
+        self.offset = 0
+        self.goes_on = False
+        self._continuations = continuations
+        self._usage_before: Usage | None = None
+        self._continued = False
+        self._pieces: list[str] = []
+        self._stream = stream
+        self._decoder = sse.Decoder()
+        self._body: list[bytes] = []
+        self._keepalive_seconds = keepalive_seconds
+        self._quiet_since = now
+
+    @property
+    def text(self) -> str:
+        return "".join(self._pieces)
+
+    @property
+    def heard(self) -> str:
+        """The text; of an unstreamed answer that is not whole, what came of it, as it came."""
+        return self.text or b"".join(self._body).decode(errors="replace")
+
+    def receive(self, piece: bytes, now: float) -> list[Event]:
+        """Bytes of the upstream's answer."""
+        if not self._stream:
+            self._body.append(piece)
+            return []
+        events: list[Event] = []
+        for data in self._decoder.receive(piece):
+            if self.ending or self.goes_on:  # whatever follows [DONE] means nothing
+                break
+            if data == completions.DONE:
+                self._complete()
+            else:
+                events += self._read_part(data)
+        if events:
+            self._quiet_since = now
+        return events
+
+    def upstream_ended(self) -> list[Event]:
+        """The upstream's answer is over, in good order as far as HTTP can tell."""
+        if self.ending or self.goes_on:
+            return []
+        events = [] if self._stream else self._read_part(b"".join(self._body))
+        whole = self.finish_reason or (not self._stream and self.offset)
+        if whole:
+            self._complete()
+        else:
+            self.fail(UpstreamRefused(CUT))
+        return events
+
+    def go_on(self) -> None:
+        """The model has been called again."""
+        self.goes_on, self._continued = False, True
+        self._continuations -= 1
+        self._decoder, self._body = sse.Decoder(), []
+        self._usage_before, self.finish_reason = self.usage, None
+
+    def fail(self, error: ChatkeepError) -> None:
+        """The upstream refused, broke off or stayed silent."""
+        if self.ending or self.goes_on:
+            return
+        if self.finish_reason and self._stream:
+            self._complete()  # all had been said
+            return
+        if self._continued:
+            self.finish_reason = "length"
+            self._end("completed")
+            return
+        self._end("failed", stored=self._stream and self.offset > 0)
+        self.error = error
+
+    def stop(self, reason: str) -> None:
+        """Somebody wants it to end: `cancelled`, `interrupted`, or `rollback`."""
+        if self.ending:
+            return
+        if reason == "rollback":
+            self._end("failed", stored=False)
+            self.error = TurnInProgress(_ROLLED_BACK)
+        else:
+            self._end("cancelled" if reason == "cancelled" else "interrupted")
+
+    def tick(self, now: float) -> list[Event]:
+        """Time has passed and nothing came."""
+        if now - self._quiet_since < self._keepalive_seconds:
+            return []
+        self._quiet_since = now
+        return [KeepAlive()]
+
+    def quiet_for(self, now: float) -> float:
+        """Seconds from now until `tick` has something to say."""
+        return max(0.0, self._quiet_since + self._keepalive_seconds - now)
+
+    def _complete(self) -> None:
+        if self.finish_reason == "length" and self._continuations:
+            self.goes_on = True
+        elif not self.ending:
+            self._end("completed")
+
+    def _end(self, ending: Ending, *, stored: bool = True) -> None:
+        self.ending, self.stored = ending, stored
+
+    def _read_part(self, data: bytes) -> list[Event]:
+        try:
+            part = completions.decode(data)
+        except completions.BrokenAnswer:
+            self.fail(UpstreamRefused(_UNREADABLE))
+            return []
+        if part.error is not None:
+            self.fail(UpstreamRefused(f"The model API failed: {part.error}"))
+            return []
+        if part.usage:
+            self.usage = part.usage + self._usage_before if self._usage_before else part.usage
+        self.finish_reason = part.finish_reason or self.finish_reason
+        if not part.text:
+            return []
+        self._pieces.append(part.text)
+        self.offset += len(part.text)
+        return [Delta(part.text, self.offset)]

@@ -1,0 +1,249 @@
+"""The values of a chat: messages, usage, and the ids that tie a turn together.
+
+Stored messages are JSON in exactly the shape a client sees, so that history is answered, and
+replayed to the model, without being decoded.
+"""
+
+import datetime
+import re
+import secrets
+from typing import Any, Literal
+
+import msgspec
+
+Status = Literal["completed", "cancelled", "incomplete"]
+WhenBusy = Literal["enqueue", "reject", "interrupt", "rollback"]
+
+
+class ChatRef(msgspec.Struct, frozen=True):
+    """One chat of one owner."""
+
+    owner: str
+    id: str
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens as the upstream counted them."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            self.total_tokens + other.total_tokens,
+        )
+
+
+class UserMessage(msgspec.Struct, frozen=True):
+    """What the person said; `content` is JSON text, or a JSON list of content parts."""
+
+    id: str
+    role: str
+    content: msgspec.Raw
+    created_at: str
+    parent_id: str | None
+    metadata: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+
+
+class AssistantMessage(msgspec.Struct, frozen=True):
+    """What the model said."""
+
+    id: str
+    role: str
+    content: str
+    created_at: str
+    parent_id: str
+    model: str
+    finish_reason: str | None
+    status: Status
+    usage: Usage | None
+    chat_id: str
+    turn_id: str
+
+
+class Chat(msgspec.Struct, frozen=True):
+    """A chat as its owner sees it, without its messages."""
+
+    id: str
+    title: str | None
+    created_at: str
+    updated_at: str
+    message_count: int
+    model: str | None
+    system: str | None
+    metadata: msgspec.Raw
+    usage: Usage
+    active_turn: str | None
+
+
+class Repeat(msgspec.Struct, frozen=True):
+    """An idempotency key: its field of the chat, and what the body must hash to."""
+
+    field: str
+    body_hash: str
+    look_up: bool
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """What a client wants of a turn, whichever dialect it spoke.
+
+    It rests with the running turn in Redis, so that anybody can end the turn in its place.
+    `revision`: the chat must be at this one; `must_exist`: the chat must be there already;
+    `title`: for a chat that has none; `prefers_agents`: if one is connected, whatever the model.
+    """
+
+    content: msgspec.Raw
+    stream: bool = False
+    model: str | None = None
+    system: str | None = None
+    temperature: float | None = None
+    max_tokens: int | None = None
+    parent_id: str | None = None
+    when_busy: WhenBusy = "enqueue"
+    metadata: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    repeat: Repeat | None = None
+    revision: int | None = None
+    must_exist: bool = False
+    autocontinue: bool = False
+    title: str | None = None
+    prefers_agents: bool = False
+
+
+def plain_text(content: msgspec.Raw) -> str:
+    """What a person said, without pictures and the like."""
+    said = msgspec.json.decode(content)
+    if isinstance(said, str):
+        return said
+    return "\n".join(part["text"] for part in said if part["type"] == "text")
+
+
+def first_words(content: msgspec.Raw) -> str:
+    """A short title for a chat, from what is said first."""
+    words = " ".join(plain_text(content).split())
+    if len(words) <= _TITLE_CHARACTERS:
+        return words
+    return words[:_TITLE_CHARACTERS].rpartition(" ")[0].rstrip(",.;:") + "…"
+
+
+def write_user_message(ref: "TurnRef", ask: Ask, *, began_ms: int, parent_id: str | None) -> bytes:
+    """A turn's user message as it is stored."""
+    return msgspec.json.encode(
+        UserMessage(
+            id=ref.user_message_id,
+            role="user",
+            content=ask.content,
+            created_at=timestamp(began_ms),
+            parent_id=parent_id,
+            metadata=ask.metadata,
+        )
+    )
+
+
+def write_assistant_message(
+    ref: "TurnRef",
+    chat_id: str,
+    text: str,
+    *,
+    model: str,
+    status: Status,
+    now_ms: int,
+    finish_reason: str | None = None,
+    usage: Usage | None = None,
+) -> bytes:
+    """A turn's answer as it is stored."""
+    return msgspec.json.encode(
+        AssistantMessage(
+            id=ref.message_id,
+            role="assistant",
+            content=text,
+            created_at=timestamp(now_ms),
+            parent_id=ref.user_message_id,
+            model=model,
+            finish_reason=finish_reason,
+            status=status,
+            usage=usage,
+            chat_id=chat_id,
+            turn_id=ref.turn_id,
+        )
+    )
+
+
+def read_message(message: bytes) -> UserMessage | AssistantMessage:
+    """A stored message."""
+    if _with_role.decode(message).role == "user":
+        return _said.decode(message)
+    return _answer.decode(message)
+
+
+def read_answer(message: bytes) -> AssistantMessage:
+    """A stored assistant's message."""
+    return _answer.decode(message)
+
+
+_TITLE_CHARACTERS = 50
+
+
+class _WithRole(msgspec.Struct, frozen=True):
+    role: str
+
+
+_with_role = msgspec.json.Decoder(_WithRole)
+_said = msgspec.json.Decoder(UserMessage)
+_answer = msgspec.json.Decoder(AssistantMessage)
+_ID = re.compile(r"(?:msg|turn)_([0-9a-f]{1,8})([0-9a-f]{24})")
+
+
+class TurnRef(msgspec.Struct, frozen=True):
+    """Which turn: the place of its user message in the history, and a random nonce.
+
+    All ids of a turn are made of these two, so any of them leads straight to its place in the
+    history list, and the nonce found there proves that it is the same turn.
+    """
+
+    index: int
+    nonce: str
+
+    @property
+    def turn_id(self) -> str:
+        return f"turn_{self.index:x}{self.nonce}"
+
+    @property
+    def user_message_id(self) -> str:
+        return f"msg_{self.index:x}{self.nonce}"
+
+    @property
+    def message_id(self) -> str:
+        return f"msg_{self.index + 1:x}{self.nonce}"
+
+
+def new_nonce() -> str:
+    """96 random bits: the name, and the fencing token, of one turn."""
+    return secrets.token_hex(12)
+
+
+def find_ref(some_id: str) -> TurnRef | None:
+    """Read a message or turn id back; `index` is the place of that very message."""
+    match = _ID.fullmatch(some_id)
+    return TurnRef(int(match[1], 16), match[2]) if match else None
+
+
+class _WithId(msgspec.Struct, frozen=True):
+    id: str
+
+
+_with_id = msgspec.json.Decoder(_WithId)
+
+
+def id_of(message: bytes) -> str:
+    """The id of a stored message."""
+    return _with_id.decode(message).id
+
+
+def timestamp(milliseconds: int) -> str:
+    """RFC 3339 in UTC with milliseconds: `2026-11-21T05:16:00.123Z`."""
+    seconds, rest = divmod(milliseconds, 1000)
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return f"{moment.isoformat()[:19]}.{rest:03d}Z"

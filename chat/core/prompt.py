@@ -1,0 +1,83 @@
+"""History -> prompt: the instructions, and the newest whole turns that fit. Pure.
+
+When a prompt no longer fits, it is cut down to three quarters and not turn by turn, so that the
+provider's prefix cache stays warm over many turns; where the cut was made is kept with the chat.
+"""
+
+import msgspec
+
+from chat.core.completions import PromptMessage
+from chat.core.errors import PromptTooLong
+
+_BYTES_PER_TOKEN = 4
+_TOKENS_PER_MESSAGE = 4
+_TOKENS_PER_ATTACHMENT = 1000
+_TEXT_BEGINS = ord('"')
+
+_GO_ON = msgspec.Raw(
+    b'"Go on exactly where you stopped, in the middle of a word if need be. Repeat nothing."'
+)
+
+_messages = msgspec.json.Decoder(list[PromptMessage])
+
+
+class Prompt(msgspec.Struct, frozen=True):
+    """`start` is the place in the history of the oldest message that is replayed."""
+
+    messages: list[PromptMessage]
+    start: int
+    tokens: int
+
+
+def build(
+    system: str, history: list[bytes], new: msgspec.Raw, *, start: int, max_tokens: int
+) -> Prompt:
+    """Put a prompt together; `history` holds stored messages, the first one at place `start`."""
+    head = [PromptMessage("system", msgspec.Raw(msgspec.json.encode(system)))] if system else []
+    asked = PromptMessage("user", new)
+    fixed = sum(estimate_tokens(message) for message in [*head, asked])
+    if fixed > max_tokens:
+        raise PromptTooLong(
+            f"The message and its instructions are about {fixed} tokens; at most {max_tokens} fit.",
+            param="content",
+        )
+    replay = _messages.decode(b"[%b]" % b",".join(history))
+    dropped, replayed = _fit(replay, max_tokens - fixed, max_tokens // 4)
+    return Prompt([*head, *replay[dropped:], asked], start + dropped, fixed + replayed)
+
+
+def go_on(messages: list[PromptMessage], text: str) -> list[PromptMessage]:
+    """A prompt that asks the model to go on where it stopped for length."""
+    said = PromptMessage("assistant", msgspec.Raw(msgspec.json.encode(text)))
+    return [*messages, said, PromptMessage("user", _GO_ON)]
+
+
+def _fit(replay: list[PromptMessage], room: int, slack: int) -> tuple[int, int]:
+    """How many of the oldest messages to drop, and how many tokens stay."""
+    sizes = [estimate_tokens(message) for message in replay]
+    tokens = sum(sizes)
+    if tokens <= room:
+        return 0, tokens
+    dropped = 0
+    while dropped < len(replay) and (tokens > room - slack or replay[dropped].role != "user"):
+        tokens -= sizes[dropped]
+        dropped += 1
+    return dropped, tokens
+
+
+def estimate_text(text: str) -> int:
+    """Tokens of what the model said, by the same rough count."""
+    return -(-len(text.encode()) // _BYTES_PER_TOKEN)
+
+
+def estimate_tokens(message: PromptMessage) -> int:
+    """A rough count without a tokenizer: four bytes a token, a flat price for what is not text."""
+    content = memoryview(message.content)
+    if content[0] == _TEXT_BEGINS:
+        return content.nbytes // _BYTES_PER_TOKEN + _TOKENS_PER_MESSAGE
+    tokens = _TOKENS_PER_MESSAGE
+    for part in msgspec.json.decode(content):
+        text = part.get("text")
+        is_text = isinstance(text, str)
+        tokens += len(text.encode()) // _BYTES_PER_TOKEN if is_text else _TOKENS_PER_ATTACHMENT
+    return tokens

@@ -1,0 +1,113 @@
+"""Which model answers a turn, the model API's or an agent, and what it is asked."""
+
+import uuid
+from collections.abc import Callable
+
+from chat.core import completions
+from chat.core import prompt as prompts
+from chat.core.errors import NoAgent, NotAllowed
+from chat.core.messages import Ask, ChatRef, TurnRef, plain_text
+from chat.core.outcomes import Begun
+from chat.core.prompt import Prompt
+from chat.models.agents import Agents
+from chat.models.agents.wire import Question
+from chat.models.upstream import ModelCall, Upstream
+from chat.settings import AGENT, Settings
+
+#: Call the model; given what it has said so far, to go on from there.
+Calls = Callable[[str], ModelCall]
+
+
+class Models:
+    """All who can answer."""
+
+    def __init__(self, upstream: Upstream, agents: Agents, settings: Settings) -> None:
+        self._upstream = upstream
+        self._agents = agents
+        self._settings = settings
+
+    def check(self, model: str) -> None:
+        """Raises NotAllowed for a model that may not be asked for; "" is the default one."""
+        if model and not self._settings.may_name(model):
+            raise NotAllowed("This model may not be used here.", param="model")
+
+    def name(self, begun: Begun, ask: Ask) -> str:
+        """The model a turn is for; raises NotAllowed."""
+        model = ask.model or begun.model or self._settings.gpt_model
+        self.check(model)
+        return model
+
+    def open(
+        self, chat: ChatRef, begun: Begun, ask: Ask, prompt: Prompt, parent_id: str | None
+    ) -> tuple[str, Calls]:
+        """Who answers, and how to call it. Raises NotAllowed and NoAgent."""
+
+        def ask_agent(text: str) -> ModelCall:
+            question = self._question(chat, begun.ref, ask, prompt, parent_id, text)
+            return self._agents.ask(question, begun.agent)
+
+        def call_api(text: str) -> ModelCall:
+            return self._upstream.call(self._encode(model, prompt, ask, text))
+
+        if ask.prefers_agents and self._settings.lets_agents_in:
+            try:
+                return AGENT, _Begun(ask_agent(""), ask_agent)
+            except NoAgent:
+                if not self._settings.has_upstream:
+                    raise
+        model = self.name(begun, ask)
+        if model == AGENT:
+            return AGENT, _Begun(ask_agent(""), ask_agent)
+        return model, call_api
+
+    def _question(
+        self,
+        chat: ChatRef,
+        ref: TurnRef,
+        ask: Ask,
+        prompt: Prompt,
+        parent_id: str | None,
+        text: str,
+    ) -> Question:
+        messages = prompts.go_on(prompt.messages, text) if text else prompt.messages
+        return Question(
+            message_id=ref.user_message_id,
+            conversation_id=_conversation(chat),
+            parent_id=parent_id or "",
+            content=plain_text(messages[-1].content),
+            messages=list(messages),
+            stream=ask.stream,
+            temperature=ask.temperature,
+            max_tokens=self._max_tokens(ask),
+        )
+
+    def _encode(self, model: str, prompt: Prompt, ask: Ask, text: str) -> bytes:
+        return completions.encode_request(
+            model,
+            prompts.go_on(prompt.messages, text) if text else prompt.messages,
+            stream=ask.stream,
+            temperature=ask.temperature,
+            max_tokens=self._max_tokens(ask),
+            openai_itself=self._upstream.openai_itself,
+        )
+
+    def _max_tokens(self, ask: Ask) -> int | None:
+        most = self._settings.max_output_tokens
+        return min(ask.max_tokens or most, most) if most else ask.max_tokens
+
+
+class _Begun:
+    """Calls of which the first has been made already."""
+
+    def __init__(self, first: ModelCall, again: Calls) -> None:
+        self._first: ModelCall | None = first
+        self._again = again
+
+    def __call__(self, text: str) -> ModelCall:
+        first, self._first = self._first, None
+        return first or self._again(text)
+
+
+def _conversation(chat: ChatRef) -> str:
+    """What agents know a chat by: two owners' chats may have the same id."""
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{chat.owner}\n{chat.id}"))

@@ -1,0 +1,67 @@
+"""Ask the model for a chat's title: once, after the answer is out, and never instead of a person's.
+
+The one place that uses the openai SDK. It takes a second to import, so that is done here, in a
+thread of its own, and never on the way to an answer.
+"""
+
+import logging
+import threading
+
+from chat.core.messages import Ask, ChatRef, find_ref, plain_text, read_answer
+from chat.settings import Settings
+from chat.store.chats import Chats
+
+_SECONDS = 30.0
+_MOST_CHARACTERS = 80
+_MOST_SHOWN = 2000
+_WISH = "Give this conversation a title of at most six words. Answer with the title alone."
+log = logging.getLogger("chatkeep")
+
+
+class Titles:
+    """Gives new chats their titles."""
+
+    def __init__(self, chats: Chats, settings: Settings) -> None:
+        self._chats = chats
+        self._settings = settings
+
+    def wanted(self, ask: Ask, message: bytes) -> bool:
+        """Whether this was a chat's first turn, and nobody gave it a title."""
+        ref = find_ref(read_answer(message).id)
+        return (
+            self._settings.titles == "model"
+            and ask.title is None
+            and ref is not None
+            and ref.index == 1
+        )
+
+    def make(self, chat: ChatRef, ask: Ask, message: bytes) -> None:
+        """Start making one; returns at once."""
+        threading.Thread(target=self._make, args=(chat, ask, message), daemon=True).start()
+
+    def _make(self, chat: ChatRef, ask: Ask, message: bytes) -> None:
+        try:
+            said, answer = plain_text(ask.content), read_answer(message).content
+            title = self._ask_model(f"{said[:_MOST_SHOWN]}\n\n{answer[:_MOST_SHOWN]}")
+            if title:
+                self._chats.retitle(chat, title)
+        except Exception as error:  # the chat keeps its first words
+            log.warning("no title from the model: %s", type(error).__name__)
+
+    def _ask_model(self, conversation: str) -> str:
+        import openai
+
+        with openai.OpenAI(
+            api_key=self._settings.gpt_api_key or "none",
+            base_url=self._settings.openai_base_url,
+            timeout=_SECONDS,
+        ) as client:
+            made = client.chat.completions.create(
+                model=self._settings.gpt_model,
+                messages=[
+                    {"role": "system", "content": _WISH},
+                    {"role": "user", "content": conversation},
+                ],
+            )
+        text = (made.choices[0].message.content or "").strip().strip("\"'“”").strip()
+        return " ".join(text.split())[:_MOST_CHARACTERS]

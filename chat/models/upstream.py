@@ -1,0 +1,284 @@
+"""The model API: one call is attempts, waits between them, and then the bytes of an answer.
+
+Nothing here waits longer than it is told to (but for connecting), so that whoever drives a turn
+can do other things while the model is silent. The bytes are read from the socket as they come (see
+`http1`). Behaves towards the API as the openai SDK does.
+"""
+
+import contextlib
+import email.utils
+import logging
+import random
+import socket
+import ssl
+import time
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from chat.core.completions import describe_error
+from chat.core.errors import ChatkeepError, UpstreamRefused, UpstreamTimeout, UpstreamUnavailable
+from chat.core.http1 import ProtocolError, ResponseDecoder, encode_post
+from chat.host.sockets import shows_something
+
+RETRIES = 2
+_RETRIED = frozenset({408, 409, 429})
+_LONGEST_WAIT_SECONDS = 120
+_CONNECT_SECONDS = 5.0
+_SEND_SECONDS = 30.0
+_DRAIN_SECONDS = 0.1
+_READ_BYTES = 65536  # more than a TLS record has: none is left half read, unseen by who waits
+log = logging.getLogger("chatkeep")
+
+
+class Upstream:
+    """Where the model API is, and the idle connections to it (newest used first)."""
+
+    def __init__(self, base_url: str, key: str, silence_seconds: float) -> None:
+        base = urlsplit(base_url)
+        self.openai_itself = base.hostname == "api.openai.com"
+        self.silence_seconds = silence_seconds
+        self.key = key
+        self._base = base
+        self._tls = ssl.create_default_context() if base.scheme == "https" else None
+        self._idle: list[socket.socket] = []
+
+    def call(self, body: bytes) -> "Call":
+        """Start a call of /chat/completions; nothing is sent before its first `read`."""
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
+        if self.key:
+            headers["Authorization"] = f"Bearer {self.key}"
+        path = f"{self._base.path.rstrip('/')}/chat/completions"
+        if self._base.query:
+            path += f"?{self._base.query}"
+        host = self._base.netloc.rpartition("@")[2]
+        return Call(self, encode_post(path, host, headers, body))
+
+    def take(self) -> tuple[socket.socket, bool]:
+        """A connection, and whether it has carried a request before; raises OSError."""
+        with contextlib.suppress(IndexError):
+            while True:
+                connection = self._idle.pop()
+                if not shows_something(connection, 0):
+                    return connection, True
+                connection.close()  # by the other side too, or it says what nobody asked for
+        return self._connect(), False
+
+    def give_back(self, connection: socket.socket) -> None:
+        self._idle.append(connection)
+
+    def _connect(self) -> socket.socket:
+        host, tls = self._base.hostname or "", self._tls
+        port = self._base.port or (443 if tls else 80)
+        connection = socket.create_connection((host, port), _CONNECT_SECONDS)
+        try:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            connection = tls.wrap_socket(connection, server_hostname=host) if tls else connection
+            connection.setblocking(False)
+            return connection
+        except OSError:
+            connection.close()
+            raise
+
+
+class ModelCall(Protocol):
+    """What a turn hears an answer from: the model API, or an agent."""
+
+    answering: bool
+
+    @property
+    def agent(self) -> str:
+        """Which agent answers, if one does."""
+
+    def fileno(self) -> int | None:
+        """What shows when there is something to `read`; None while that is not all."""
+
+    def read(self, timeout: float) -> bytes | None:
+        """Wait at most `timeout` seconds for bytes of the answer; b"" is its end, None "not yet"."""
+
+    def drain(self) -> None:
+        """After the last event: leave everything in order."""
+
+    def close(self) -> None: ...
+
+
+class Call:
+    """One call: `read` it until it returns b"", or raises what the client is to be told."""
+
+    agent = ""
+
+    def __init__(self, upstream: Upstream, request: bytes) -> None:
+        self.answering = False
+        self._upstream = upstream
+        self._request = request
+        self._connection: socket.socket | None = None
+        self._response = ResponseDecoder()
+        self._reused = False
+        self._error_body = b""
+        self._attempts = 0
+        self._attempt_at = self._heard_at = time.monotonic()
+
+    def read(self, timeout: float) -> bytes | None:
+        """Wait at most `timeout` seconds for bytes of the answer; b"" is its end, None "not yet".
+
+        Raises UpstreamRefused, UpstreamUnavailable and UpstreamTimeout; ProtocolError when the
+        answer, once begun, breaks off.
+        """
+        if self._connection is None and not self._attempt(timeout):
+            return None
+        if self._response.complete:
+            return b""
+        piece = self._receive(timeout)
+        if piece is None:
+            self._check_silence()
+            return None
+        self._heard_at = time.monotonic()
+        return self._decode(piece)
+
+    def fileno(self) -> int | None:
+        """The socket that shows when there is something to `read`; None while that is not all."""
+        if self._connection is None or self._response.complete:
+            return None
+        return self._connection.fileno()
+
+    def close(self) -> None:
+        """Give the connection back if it can be used again, else close it."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        if self._response.reusable:
+            self._upstream.give_back(connection)
+        else:
+            connection.close()
+
+    def drain(self) -> None:
+        """After the last event: read to the end of the response, so the connection is reusable."""
+        deadline = time.monotonic() + _DRAIN_SECONDS
+        try:
+            while self._connection and not self._response.complete:
+                piece = self._receive(max(0.0, deadline - time.monotonic()))
+                if not piece:
+                    break
+                self._response.receive(piece)
+        except (OSError, ProtocolError):
+            pass
+        self.close()
+
+    def _attempt(self, timeout: float) -> bool:
+        wait = self._attempt_at - time.monotonic()
+        if wait > timeout:
+            time.sleep(timeout)
+            return False
+        if wait > 0:
+            time.sleep(wait)
+        self._attempts += 1
+        self._response, self._error_body, self._reused = ResponseDecoder(), b"", False
+        try:
+            self._connection, self._reused = self._upstream.take()
+            _send(self._connection, self._request)
+        except (OSError, UnicodeError) as error:  # UnicodeError: a host that cannot be one
+            self._retry(f"could not be reached ({type(error).__name__})", stale=self._reused)
+            return False
+        self._heard_at = time.monotonic()
+        return True
+
+    def _receive(self, timeout: float) -> bytes | None:
+        """Bytes from the socket, b"" when the peer has closed, None when none came in time."""
+        assert self._connection is not None
+        there = not timeout or _has_decrypted(self._connection)
+        if there or shows_something(self._connection, timeout):
+            return _receive_now(self._connection)
+        return None
+
+    def _decode(self, piece: bytes) -> bytes | None:
+        try:
+            body = self._response.receive(piece)
+            if not piece:
+                self._response.end()
+        except ProtocolError:
+            if self.answering:
+                raise
+            self._retry("broke off", stale=self._reused and not self._response.status)
+            return None
+        if self._response.status == 200:
+            self.answering = True
+            return body if body or self._response.complete else None
+        self._error_body += body
+        if self._response.complete:
+            self._fail()
+        return None
+
+    def _fail(self) -> None:
+        status = self._response.status
+        reason = describe_error(self._error_body, self._upstream.key)
+        if status in _RETRIED or status >= 500:
+            self._retry(f"answered {status}: {reason}", self._response.headers.get("retry-after"))
+        elif status == 401:
+            log.error("the model API rejects GPT_API_KEY")
+            self._raise(UpstreamRefused("The model API rejected this server's key."))
+        else:
+            self._raise(UpstreamRefused(f"The model API answered {status}: {reason}"))
+
+    def _retry(self, reason: str, retry_after: str | None = None, *, stale: bool = False) -> None:
+        """Plan the next attempt, or give up. A connection that went stale while idle is free."""
+        self.close()
+        if stale:
+            self._attempts -= 1
+            return
+        wait = _read_retry_after(retry_after)
+        backoff = 0.5 * 2 ** (self._attempts - 1) * random.uniform(0.75, 1.0)
+        too_long = (wait or 0) > min(_LONGEST_WAIT_SECONDS, self._upstream.silence_seconds)
+        if self._attempts > RETRIES or too_long:
+            self._raise(
+                UpstreamUnavailable(f"The model API {reason}", retry_after=int((wait or 0) + 1))
+            )
+        self._attempt_at = time.monotonic() + (backoff if wait is None else wait)
+
+    def _check_silence(self) -> None:
+        silence = self._upstream.silence_seconds
+        if time.monotonic() - self._heard_at >= silence:
+            self._raise(UpstreamTimeout(f"The model API was silent for {silence:g} s."))
+
+    def _raise(self, error: ChatkeepError) -> None:
+        self.close()
+        raise error
+
+
+def _send(sock: socket.socket, data: bytes) -> None:
+    """Nearly always the socket has room for all of it; for the rest, wait."""
+    try:
+        sent = sock.send(data)
+    except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
+        sent = 0
+    if sent < len(data):
+        sock.settimeout(_SEND_SECONDS)
+        sock.sendall(data[sent:])
+        sock.setblocking(False)
+
+
+def _has_decrypted(sock: socket.socket) -> bool:
+    """Whether TLS holds bytes that the socket itself does not show any more."""
+    return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
+
+
+def _receive_now(sock: socket.socket) -> bytes | None:
+    try:
+        return sock.recv(_READ_BYTES)
+    except (BlockingIOError, ssl.SSLWantReadError):
+        return None
+    except OSError:
+        return b""
+
+
+def _read_retry_after(value: str | None) -> float | None:
+    """Seconds, or an HTTP date; None when it is neither."""
+    if value is None:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        moment = email.utils.parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return max(0.0, moment.timestamp() - time.time())

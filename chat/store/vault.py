@@ -1,0 +1,90 @@
+"""What people and the model say, encrypted at rest: AES-256-GCM under a key derived for each owner.
+
+    0xff  <4 bytes: which key>  <12 bytes: nonce>  <ciphertext and tag>
+
+No text begins with the byte 0xff, so what was stored before there was a key is told apart, and read
+as it is. A stored message keeps its id in front, which the scripts look for. Each piece is bound to
+its chat: moved into another one, it does not open.
+"""
+
+import functools
+import hashlib
+import secrets
+from typing import Any
+
+from chat.core.errors import InternalError
+from chat.core.messages import ChatRef
+from chat.store.keyspace import chat_key
+
+_MARK = b"\xff"
+_ID_BEGINS = len(b'{"id":"')
+_NONCE_BYTES = 12
+_HEAD_BYTES = len(_MARK) + 4
+
+
+class Vault:
+    """Seals with the first of its keys, opens with any of them; without keys, it leaves all as it is."""
+
+    def __init__(self, keys: list[bytes]) -> None:
+        self._keys = {hashlib.sha256(key).digest()[:4]: key for key in keys}
+        self._newest = next(iter(self._keys), None)
+        self._cipher = functools.lru_cache(maxsize=1024)(self._derive)
+
+    def seal(self, chat: ChatRef, data: bytes) -> bytes:
+        if self._newest is None or not data:
+            return data
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        hidden = self._cipher(self._newest, chat.owner).encrypt(
+            nonce, data, chat_key(chat).encode()
+        )
+        return b"".join((_MARK, self._newest, nonce, hidden))
+
+    def open(self, chat: ChatRef, data: bytes) -> bytes:
+        """Raises InternalError for what was sealed with a key that is not here, or was changed."""
+        if data[:1] != _MARK:
+            return data
+        name, nonce = data[1:_HEAD_BYTES], data[_HEAD_BYTES : _HEAD_BYTES + _NONCE_BYTES]
+        if name not in self._keys:
+            raise InternalError("This chat is encrypted with a key that is not in ENCRYPTION_KEY.")
+        hidden = data[_HEAD_BYTES + _NONCE_BYTES :]
+        opened: bytes = self._cipher(name, chat.owner).decrypt(
+            nonce, hidden, chat_key(chat).encode()
+        )
+        return opened
+
+    def seal_message(self, chat: ChatRef, message: bytes) -> bytes:
+        """A message as it is stored."""
+        if self._newest is None:
+            return message
+        return message[: _after_id(message)] + self.seal(chat, message)
+
+    def open_message(self, chat: ChatRef, stored: bytes) -> bytes:
+        sealed_at = _after_id(stored)
+        return (
+            self.open(chat, stored[sealed_at:])
+            if stored[sealed_at : sealed_at + 1] == _MARK
+            else stored
+        )
+
+    def open_messages(self, chat: ChatRef, stored: list[bytes]) -> list[bytes]:
+        if _MARK not in b"".join(stored):  # as it is in most: then nothing is done for each
+            return stored
+        return [self.open_message(chat, message) for message in stored]
+
+    def seal_text(self, chat: ChatRef, text: str) -> str | bytes:
+        return self.seal(chat, text.encode()) if self._newest else text
+
+    def open_text(self, chat: ChatRef, stored: bytes) -> str:
+        return self.open(chat, stored).decode()
+
+    def _derive(self, name: bytes, owner: str) -> Any:
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+        from cryptography.hazmat.primitives.hashes import SHA256
+        from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+        derive = HKDF(SHA256(), length=32, salt=None, info=b"chatkeep:" + owner.encode())
+        return AESGCM(derive.derive(self._keys[name]))
+
+
+def _after_id(message: bytes) -> int:
+    return message.find(b'"', _ID_BEGINS) + 1

@@ -1,0 +1,117 @@
+"""End a turn from outside: one whose instance died, or one that somebody wants to stop.
+
+Its log is closed to its producer first, then read, then stored with the user's message, which had
+been resting in the chat. Each of these may be done twice, and by several at once: the log keeps the
+first reason, and the first commit wins. If we die in between, the next one finishes it.
+"""
+
+import time
+
+import msgspec
+
+from chat.core import branches
+from chat.core.completions import PromptMessage
+from chat.core.errors import NotFound
+from chat.core.events import STATUS_OF, Ending
+from chat.core.messages import Ask, ChatRef, TurnRef, id_of, read_answer, write_assistant_message
+from chat.core.outcomes import LogEnd, Look
+from chat.core.prompt import estimate_text, estimate_tokens
+from chat.core.usage import Used
+from chat.store.history import History
+from chat.store.turn_log import Logs, LogWriter
+
+_STOP_PATIENCE_SECONDS = 1.5  # a producer writes at least once a second while text comes
+_STOP_STEP_SECONDS = 0.3
+_ask = msgspec.json.Decoder(Ask)
+
+
+class Recovery:
+    """Ends turns that this thread does not drive."""
+
+    def __init__(self, history: History, logs: Logs, writer: LogWriter, default_model: str) -> None:
+        self._history = history
+        self._logs = logs
+        self._writer = writer
+        self._default_model = default_model
+
+    def stop(self, chat: ChatRef, reason: str) -> bytes | None:
+        """Stop the running turn: `cancelled` keeps what was said, `rollback` drops it.
+
+        Returns the message as stored, or None when none was running or nothing is kept. A living
+        producer ends its turn itself, and so loses nothing; it learns of it at its next flush.
+        """
+        look = self._history.look(chat)
+        ref = look.running
+        if ref is None:
+            return None
+        text, reason = self._logs.stop(chat, ref.nonce, reason)
+        self._writer.tell(ref.nonce, reason)
+        if look.alive and _ask.decode(look.asked).stream:
+            give_up = time.monotonic() + _STOP_PATIENCE_SECONDS
+            while time.monotonic() < give_up:
+                self._logs.read(chat, ref.nonce, len(text), _STOP_STEP_SECONDS)
+                if self._history.look(chat).running != ref:
+                    return self._history.find_message(chat, ref)
+        return self.settle(chat, look, reason)
+
+    def settle(self, chat: ChatRef, look: Look, reason: str) -> bytes | None:
+        """End the running turn of `look` here and now; returns the message as stored, if any is."""
+        ref = look.running
+        assert ref is not None
+        ask = _ask.decode(look.asked)
+        text, reason = self._logs.stop(chat, ref.nonce, reason)
+        if reason == "rollback":
+            before = self._parent(chat, ask, ref)[1]
+            used = _estimate(self._model(look, ask), ask, text, before)
+            self._history.drop(chat, ref, ask, error=b"", used=used)
+            return None
+        try:
+            return self._commit(chat, look, ask, ref, text, reason)
+        except NotFound:
+            return None  # dropped, or deleted, meanwhile
+
+    def settle_if_dead(self, chat: ChatRef) -> Look:
+        """Look at a chat; a turn whose lease has run out is ended first."""
+        look = self._history.look(chat)
+        while look.running and not look.alive:
+            self.settle(chat, look, "interrupted")
+            look = self._history.look(chat)
+        return look
+
+    def _commit(
+        self, chat: ChatRef, look: Look, ask: Ask, ref: TurnRef, text: str, reason: str
+    ) -> bytes:
+        ending: Ending = "cancelled" if reason == "cancelled" else "interrupted"
+        parent, before = self._parent(chat, ask, ref)
+        model = self._model(look, ask)
+        answer = write_assistant_message(
+            ref, chat.id, text, model=model, status=STATUS_OF[ending], now_ms=look.now_ms
+        )
+        return self._history.commit(
+            chat,
+            ref,
+            ask,
+            answer,
+            LogEnd(ending, len(text), ""),
+            _estimate(model, ask, text, before),
+            began_ms=look.began_ms,
+            now_ms=look.now_ms,
+            parent_id=id_of(before) if before else None,
+            forks=branches.forks_after(look.forks, ref.index, parent),
+        )
+
+    def _model(self, look: Look, ask: Ask) -> str:
+        return ask.model or look.model or self._default_model
+
+    def _parent(self, chat: ChatRef, ask: Ask, ref: TurnRef) -> tuple[int, bytes]:
+        """The place of the message that a turn goes on from, and that message; -1 and b"": none."""
+        place = branches.parent_place(ask.parent_id, ref.index)
+        parent = -1 if place is None else place
+        return parent, self._history.look(chat, parent).message if parent >= 0 else b""
+
+
+def _estimate(model: str, ask: Ask, text: str, before: bytes) -> Used:
+    """What a turn used whose end nobody has counted: the prompt before it, its own message, its text."""
+    usage = read_answer(before).usage if b'"role":"assistant"' in before else None
+    prompt = estimate_tokens(PromptMessage("user", ask.content))
+    return Used(model, prompt + (usage.total_tokens if usage else 0), estimate_text(text))

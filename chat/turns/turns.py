@@ -1,0 +1,308 @@
+"""Begin, resume and stop turns: the whole story.
+
+    begin     one round trip to Redis: the lease, and the history that goes into the prompt
+    call      the prompt goes to the model
+    relay     bytes from the model -> the pure machine in `turn.py` -> events to the client,
+              and in batches to the turn's log                                       (`run.py`)
+    commit    one round trip: both messages, or nothing
+
+Somebody else may follow a turn (`reader.py`), stop it, or end it after its instance died
+(`recovery.py`). Whoever finds a dead turn in their way ends it.
+"""
+
+import time
+from collections.abc import Callable
+
+import msgspec
+
+from chat.core import branches
+from chat.core import prompt as prompts
+from chat.core.credentials import Caller
+from chat.core.errors import (
+    ChatChanged,
+    ChatkeepError,
+    IdempotencyConflict,
+    InvalidRequest,
+    NotFound,
+    RateLimited,
+    TurnInProgress,
+)
+from chat.core.messages import Ask, ChatRef, TurnRef, find_ref, id_of, new_nonce, read_answer
+from chat.core.outcomes import Begun, Busy, Changed, Known, Limited, Look, Outcome, Stranger
+from chat.core.prompt import Prompt
+from chat.host.shutdown import Shutdown
+from chat.models.choice import Models
+from chat.settings import Settings
+from chat.store.chats import Chats
+from chat.store.history import History
+from chat.store.turn_log import Logs, LogWriter
+from chat.store.users import Users
+from chat.turns.producer import Place, Run
+from chat.turns.reader import Reader
+from chat.turns.recovery import Recovery
+
+_ASK_AGAIN_SECONDS = 0.5
+_CHATS_AT_ONCE = 100
+_MOST_OF_A_BRANCH = 2000
+_BUSY = "Another turn of this chat is running."
+
+#: Sleep so many seconds; false when the client has left meanwhile.
+Pause = Callable[[float], bool]
+
+
+class Turns:
+    """The turns of all chats."""
+
+    def __init__(
+        self,
+        history: History,
+        chats: Chats,
+        logs: Logs,
+        writer: LogWriter,
+        models: Models,
+        users: Users,
+        settings: Settings,
+        shutdown: Shutdown,
+    ) -> None:
+        self._history = history
+        self._users = users
+        self._chats = chats
+        self._logs = logs
+        self._writer = writer
+        self._models = models
+        self._settings = settings
+        self._shutdown = shutdown
+        self._recovery = Recovery(history, logs, writer, settings.gpt_model)
+
+    def begin(self, caller: Caller, chat: ChatRef, ask: Ask, pause: Pause) -> Run | Reader:
+        """Start a turn; or, when this one has been asked for before, follow the one that was.
+
+        Raises what the client is to be told, of which nothing remains.
+        """
+        began_at = time.monotonic()
+        begun = self._take_lease(caller, chat, ask, pause)
+        if isinstance(begun, TurnRef):
+            return self._follow(chat, begun, 0)
+        try:
+            branch = self._find_branch(chat, begun, ask)
+            prompt = self._build_prompt(begun, branch, ask)
+            parent_id = id_of(branch.messages[-1]) if branch.messages else None
+            model, call = self._models.open(chat, begun, ask, prompt, parent_id)
+        except ChatkeepError:
+            self._history.drop(chat, begun.ref, ask)
+            raise
+        return Run(
+            Place(
+                chat,
+                begun,
+                ask,
+                model,
+                prompt.tokens,
+                prompt.start if branch.linear else None,
+                parent_id,
+                branches.forks_after(begun.forks, begun.revision, branch.leaf),
+            ),
+            call,
+            history=self._history,
+            writer=self._writer,
+            settings=self._settings,
+            shutdown=self._shutdown,
+            store_seconds=time.monotonic() - began_at,
+        )
+
+    def resume(self, chat: ChatRef, turn_id: str | None, offset: int) -> Reader | None:
+        """Follow a turn from an offset: the one named, else the running, else the newest one.
+
+        None when the chat has none; raises NotFound, or InvalidRequest for an offset past the end.
+        """
+        look = self._recovery.settle_if_dead(chat)
+        ref = self._find_turn(chat, turn_id, look)
+        if ref is None:
+            return None
+        if not (look.running and look.running.nonce == ref.nonce):
+            message = self._history.find_message(chat, ref)
+            if message is not None and offset > len(read_answer(message).content):
+                raise InvalidRequest(
+                    "The place to resume at is past the end.", param="after", code="invalid_cursor"
+                )
+        return self._follow(chat, ref, offset)
+
+    def stop(self, chat: ChatRef) -> bytes | None:
+        """Stop the running turn, keeping what was said; the message as stored, None if none ran."""
+        return self._recovery.stop(chat, "cancelled")
+
+    def settle_if_dead(self, chat: ChatRef) -> bool:
+        """End a turn whose instance died; whether none is running now."""
+        return self._recovery.settle_if_dead(chat).running is None
+
+    def delete(self, chat: ChatRef) -> None:
+        """Forget a chat, also when there is none; a running turn is stopped, and so accounted for."""
+        self._recovery.stop(chat, "cancelled")
+        self._chats.delete(chat)
+
+    def delete_all(self, owner: str) -> None:
+        """Forget every chat of an owner."""
+        while chats := self._chats.list_chats(owner, _CHATS_AT_ONCE, None)[0]:
+            for chat in chats:
+                self.delete(ChatRef(owner, chat.id))
+
+    def preview(self, caller: Caller, chat: ChatRef, ask: Ask) -> tuple[str, Prompt]:
+        """The model, and exactly what would be sent to it."""
+        self._recovery.settle_if_dead(chat)
+        begun = self._attempt(caller, chat, "", None)
+        assert isinstance(begun, Begun)
+        branch = self._find_branch(chat, begun, ask)
+        return self._models.name(begun, ask), self._build_prompt(begun, branch, ask)
+
+    def _attempt(self, caller: Caller, chat: ChatRef, nonce: str, ask: Ask | None) -> Outcome:
+        outcome = self._history.begin(chat, caller, nonce, ask)
+        if isinstance(outcome, Stranger):
+            self._users.welcome(chat.owner)
+            outcome = self._history.begin(chat, caller, nonce, ask)
+        return outcome
+
+    def _take_lease(self, caller: Caller, chat: ChatRef, ask: Ask, pause: Pause) -> Begun | TurnRef:
+        """Wait for the chat; the turn that has this idempotency key, when there is one."""
+        give_up = time.monotonic() + self._settings.queue_seconds
+        nonce = new_nonce()
+        while True:
+            outcome = self._attempt(caller, chat, nonce, ask)
+            match outcome:
+                case Begun():
+                    return outcome
+                case Known():
+                    return _same_turn(outcome, ask)
+                case Changed():
+                    raise _changed(outcome)
+                case Limited():
+                    self._make_room(outcome)
+                case Busy(alive=False):
+                    self._recovery.settle_if_dead(chat)
+                case Busy():
+                    self._wait_for(chat, ask, give_up, pause)
+
+    def _make_room(self, limited: Limited) -> None:
+        """End turns of the owner that died and still count; raises RateLimited when none did."""
+        if limited.reason == "turns":
+            dead = [turn for turn in limited.running if self._is_over(turn, limited.now_ms)]
+            for chat, nonce, _ in dead:
+                self._history.release(chat, nonce)
+            if dead:
+                return
+        raise _refused(limited)
+
+    def _is_over(self, turn: tuple[ChatRef, str, int], now_ms: int) -> bool:
+        chat, nonce, began_ms = turn
+        if now_ms - began_ms < self._history.lease_ms:
+            return False
+        running = self._recovery.settle_if_dead(chat).running
+        return running is None or running.nonce != nonce
+
+    def _wait_for(self, chat: ChatRef, ask: Ask, give_up: float, pause: Pause) -> None:
+        """Make way for a turn of ours, or wait a while; raises TurnInProgress."""
+        left = give_up - time.monotonic()
+        if ask.when_busy == "reject" or left <= 0:
+            raise TurnInProgress(_BUSY)
+        if ask.when_busy == "interrupt":
+            self._recovery.stop(chat, "cancelled")
+        elif ask.when_busy == "rollback":
+            self._recovery.stop(chat, "rollback")
+        elif not pause(min(_ASK_AGAIN_SECONDS, left)):
+            raise TurnInProgress("The client left while its message was waiting.")
+
+    def _find_branch(self, chat: ChatRef, begun: Begun, ask: Ask) -> "_Branch":
+        """What the turn goes on from; a linear chat's is there already."""
+        if ask.parent_id is None and not begun.forks:
+            return _Branch(begun.messages, begun.start, begun.revision - 1, linear=True)
+        leaf = branches.parent_place(ask.parent_id, begun.revision)
+        ranges = [] if leaf is None else branches.path(branches.read_forks(begun.forks), leaf)
+        messages = self._history.read_ranges(chat, branches.newest(ranges, _MOST_OF_A_BRANCH))
+        ids = [branches.ROOT, None, *map(id_of, messages[-2:])]
+        if leaf is None or ask.parent_id not in ids:
+            raise NotFound(
+                "`parent_id` is not a message of this chat.",
+                param="parent_id",
+                code="message_not_found",
+            )
+        return _Branch(messages, branches.length(ranges) - len(messages), leaf, linear=False)
+
+    def _build_prompt(self, begun: Begun, branch: "_Branch", ask: Ask) -> Prompt:
+        system = begun.system if ask.system is None else ask.system
+        return prompts.build(
+            system or self._settings.system_prompt,
+            branch.messages,
+            ask.content,
+            start=branch.start,
+            max_tokens=self._settings.max_prompt_tokens,
+        )
+
+    def check_model(self, model: str) -> None:
+        """Raises NotAllowed for a model that may not be asked for; "" is the default one."""
+        self._models.check(model)
+
+    def _find_turn(self, chat: ChatRef, turn_id: str | None, look: Look) -> TurnRef | None:
+        if turn_id is None:
+            if look.running:
+                return look.running
+            newest = find_ref(id_of(look.message)) if look.message else None
+            return TurnRef(newest.index - 1, newest.nonce) if newest else None
+        ref = find_ref(turn_id) if turn_id.startswith("turn_") else None
+        if ref and (look.running == ref or self._exists(chat, ref)):
+            return ref
+        raise NotFound(
+            "There is no such turn in this chat.", param="turn_id", code="turn_not_found"
+        )
+
+    def _exists(self, chat: ChatRef, ref: TurnRef) -> bool:
+        """A turn that failed is not in the history, but its log tells of it for a while."""
+        found = self._history.find_message(chat, ref)
+        return found is not None or bool(self._logs.read(chat, ref.nonce, 0, 0))
+
+    def _follow(self, chat: ChatRef, ref: TurnRef, offset: int) -> Reader:
+        return Reader(
+            chat,
+            ref,
+            offset,
+            history=self._history,
+            logs=self._logs,
+            recovery=self._recovery,
+            keepalive_seconds=self._settings.keepalive_seconds,
+            patience_seconds=self._settings.store_patience_seconds,
+        )
+
+
+class _Branch(msgspec.Struct, frozen=True):
+    """What a turn goes on from: its newest messages, how many came before them, its last place."""
+
+    messages: list[bytes]
+    start: int
+    leaf: int
+    linear: bool
+
+
+def _same_turn(known: Known, ask: Ask) -> TurnRef:
+    if ask.repeat is None or ask.repeat.body_hash != known.body_hash:
+        raise IdempotencyConflict(
+            "This Idempotency-Key was used with another body.", param="Idempotency-Key"
+        )
+    return known.ref
+
+
+def _refused(limited: Limited) -> RateLimited:
+    standing, seconds = limited.standing, limited.standing.reset_seconds
+    if limited.reason == "turns":
+        return RateLimited(
+            f"Rate limit exceeded: {standing.limit} turns are running at once.", retry_after=seconds
+        )
+    code = "budget_exhausted" if limited.reason == "budget" else "rate_limited"
+    return RateLimited(
+        "Rate limit exceeded", code=code, retry_after=seconds, headers=standing.headers()
+    )
+
+
+def _changed(outcome: Changed) -> ChatChanged:
+    return ChatChanged(
+        f"The chat is at revision {outcome.revision} by now.",
+        revision=outcome.revision,
+        messages=[msgspec.Raw(message) for message in outcome.messages],
+    )

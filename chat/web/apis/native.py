@@ -1,0 +1,170 @@
+"""The routes of the product's own API."""
+
+import base64
+import binascii
+from urllib.parse import urlencode
+
+from flask import Request, Response
+
+from chat.core.credentials import Caller
+from chat.core.errors import InvalidRequest, NotFound, StoreUnavailable
+from chat.core.messages import ChatRef, id_of
+from chat.core.outcomes import Page
+from chat.settings import VERSION
+from chat.web.dialects import native
+from chat.web.dialects.native import NATIVE
+from chat.web.headers import header
+from chat.web.live.answer import Routes, answer
+from chat.web.routes import Route, json_response, whole_number
+
+_MOST_MESSAGES = 1000
+_MOST_CHATS = 100
+
+
+class NativeRoutes(Routes):
+    """The product's own API."""
+
+    def routes(self) -> list[Route]:
+        page, place = ("limit", "before", "leaf"), ("after",)
+        return [
+            Route("GET", "/health", self.health, access="anyone"),
+            Route("GET", "/chats", self.list_chats, query=("limit", "cursor")),
+            Route("GET", "/<not_reserved:chat_id>", self.get_chat),
+            Route("PATCH", "/<not_reserved:chat_id>", self.patch_chat, body=native.PATCH_BODY),
+            Route("DELETE", "/<not_reserved:chat_id>", self.delete_chat, status=204),
+            Route("POST", "/<chat_id>/chat", self.post_message, access="turn", body=native.BODY),
+            Route("GET", "/<chat_id>/chat", self.get_history, query=page),
+            Route("GET", "/<chat_id>/chat/stream", self.resume, query=place),
+            Route("GET", "/<chat_id>/turns/<turn_id>/stream", self.resume, query=place),
+            Route("POST", "/<chat_id>/chat/stop", self.stop),
+            Route("POST", "/<chat_id>/chat/preview", self.preview, body=native.BODY),
+            Route("DELETE", "/<chat_id>/chat", self.delete_chat, status=204),
+        ]
+
+    def post_message(self, request: Request, caller: Caller, chat_id: str) -> Response:
+        """Say something; the chat is made if it does not exist."""
+        return self._talk.say(request, caller, NATIVE, chat_id)
+
+    def resume(
+        self, request: Request, caller: Caller, chat_id: str, turn_id: str | None = None
+    ) -> Response:
+        """Follow a turn from any place: the running one, else the newest, or the one named."""
+        # A browser that reconnects sends the header, and still the query of its first request.
+        offset = header(request, "Last-Event-ID", "") or request.args.get("after", "0")
+        if not (offset.isascii() and offset.isdigit() and len(offset) < 16):
+            raise InvalidRequest("`after` must be a number.", param="after", code="invalid_cursor")
+        reader = self._turns.resume(ChatRef(caller.owner, chat_id), turn_id, int(offset))
+        return self._talk.follow(request, NATIVE, reader) if reader else Response(status=204)
+
+    def stop(self, request: Request, caller: Caller, chat_id: str) -> Response:
+        """Stop the running turn; what was said is kept."""
+        message = self._turns.stop(ChatRef(caller.owner, chat_id))
+        return answer(NATIVE, message) if message else Response(status=204)
+
+    def preview(self, request: Request, caller: Caller, chat_id: str) -> Response:
+        """What would be sent to the model; nothing is sent, nothing stored."""
+        ask = native.read_request(request.get_data(), "")
+        model, prompt = self._turns.preview(caller, ChatRef(caller.owner, chat_id), ask)
+        return json_response(
+            {
+                "model": model,
+                "messages": prompt.messages,
+                "prompt_tokens_estimate": prompt.tokens,
+                "dropped_messages": prompt.start,
+            }
+        )
+
+    def get_history(self, request: Request, caller: Caller, chat_id: str) -> Response:
+        """The messages of the active branch, or of another, oldest first."""
+        limit = whole_number(request, "limit", default=_MOST_MESSAGES, least=1, most=_MOST_MESSAGES)
+        before, leaf = request.args.get("before", ""), request.args.get("leaf", "")
+        known = request.if_none_match.as_set(include_weak=True)
+        known_one = known.pop() if len(known) == 1 else ""
+
+        def load() -> Page | None:
+            return self._history.load(
+                ChatRef(caller.owner, chat_id),
+                limit=limit,
+                before=before,
+                known=known_one,
+                leaf=leaf,
+            )
+
+        page = load()
+        if page and page.running and self._turns.settle_if_dead(ChatRef(caller.owner, chat_id)):
+            page = load()
+        if page is None and leaf and not before:
+            raise NotFound(
+                "`leaf` is no message of this chat.", param="leaf", code="message_not_found"
+            )
+        if page is None:
+            raise InvalidRequest(
+                "`before` is not the id of a message of this chat.",
+                param="before",
+                code="invalid_cursor",
+            )
+        headers = {"ETag": f'"{page.revision}"', "Cache-Control": "private, no-cache"}
+        if request.if_none_match.contains_weak(str(page.revision)):
+            return Response(status=304, headers=headers)
+        if page.first > 0:
+            query = urlencode({"limit": limit, "before": id_of(page.messages[0])})
+            query += f"&leaf={leaf}" if leaf else ""
+            headers["Link"] = f'</{chat_id}/chat?{query}>; rel="next"'
+        return json_response(b"[%b]" % b",".join(page.messages), headers=headers)
+
+    def get_chat(self, request: Request, caller: Caller, chat_id: str) -> Response:
+        """A chat without its messages."""
+        chat = self._chats.find_chat(ChatRef(caller.owner, chat_id))
+        if chat is None or chat.active_turn:  # perhaps its first turn died
+            self._turns.settle_if_dead(ChatRef(caller.owner, chat_id))
+            chat = self._chats.find_chat(ChatRef(caller.owner, chat_id))
+        if chat is None:
+            raise NotFound("There is no such chat.", code="chat_not_found")
+        return json_response(chat, headers={"ETag": f'"{chat.message_count}"'})
+
+    def patch_chat(self, request: Request, caller: Caller, chat_id: str) -> Response:
+        """Change a chat's title, model, instructions or metadata."""
+        changes = native.read_patch(request.get_data())
+        self._turns.check_model(changes.get("model", ""))
+        if not self._chats.patch(ChatRef(caller.owner, chat_id), changes):
+            raise NotFound("There is no such chat.", code="chat_not_found")
+        return self.get_chat(request, caller, chat_id)
+
+    def delete_chat(self, request: Request, caller: Caller, chat_id: str) -> Response:
+        """Forget a chat, also when there is none; a running turn is stopped."""
+        self._turns.delete(ChatRef(caller.owner, chat_id))
+        return Response(status=204)
+
+    def list_chats(self, request: Request, caller: Caller) -> Response:
+        """All chats, newest first, in pages."""
+        limit = whole_number(request, "limit", default=20, least=1, most=_MOST_CHATS)
+        after = _read_cursor(request.args.get("cursor", ""))
+        chats, more = self._chats.list_chats(caller.owner, limit, after)
+        return json_response({"data": chats, "next_cursor": _write_cursor(more)})
+
+    def health(self, request: Request) -> Response:
+        """Whether the function works and reaches Redis."""
+        state = {"status": "ok", "redis": "ok", "version": VERSION}
+        try:
+            self._chats.ping()
+        except StoreUnavailable as error:
+            state |= {"status": "unavailable", "redis": "unavailable"}
+            return json_response(state | error.body(), error.status, error.headers)
+        return json_response(state)
+
+
+def _write_cursor(place: tuple[str, str] | None) -> str | None:
+    return place and base64.urlsafe_b64encode(":".join(place).encode()).decode().rstrip("=")
+
+
+def _read_cursor(cursor: str) -> tuple[str, str] | None:
+    if not cursor:
+        return None
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        updated, _, chat_id = base64.b64decode(padded, b"-_", validate=True).decode().partition(":")
+    except (binascii.Error, ValueError):
+        updated = chat_id = ""
+    if not (updated.isascii() and updated.isdigit() and chat_id):
+        raise InvalidRequest("`cursor` is not one of ours.", param="cursor", code="invalid_cursor")
+    return updated, chat_id

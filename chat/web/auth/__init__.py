@@ -1,0 +1,5 @@
+"""Who asks.
+
+access.py     user keys, ID tokens, App Check, the admin key
+idtokens.py   ID tokens of a sign-in service, and App Check
+"""

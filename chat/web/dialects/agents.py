@@ -1,0 +1,35 @@
+"""`/api/ask`: the API of a server with agents."""
+
+from chat.core.errors import ChatkeepError
+from chat.core.messages import Ask, AssistantMessage
+from chat.web.dialects import CONTENT, TEXT, Body, Dialect, Schema
+from chat.web.dialects.native import write_event
+
+_LONGEST_NAME = 256
+
+
+def read_request(raw: bytes, accept: str) -> Ask:
+    """The body of POST /api/ask; raises InvalidRequest."""
+    body = Body(raw)
+    parent_id = body.text("parent_id", longest=_LONGEST_NAME) or None
+    return Ask(content=body.content("content"), parent_id=parent_id, prefers_agents=True)
+
+
+def write_answer(answer: AssistantMessage) -> object:
+    """The answer; `id` names the turn."""
+    return {
+        "id": answer.turn_id,
+        "response_id": answer.id,
+        "conversation_id": answer.chat_id,
+        "content": answer.content,
+        "error": "",
+    }
+
+
+def write_error(error: ChatkeepError) -> object:
+    """Its clients expect a text."""
+    return {"error": error.message}
+
+
+BODY: Schema = {"content": CONTENT, "conversation_id": TEXT, "parent_id": TEXT}
+AGENTS = Dialect(read_request, write_answer, write_event, write_error=write_error)

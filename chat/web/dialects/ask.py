@@ -1,0 +1,19 @@
+"""`/ask`: one question, one answer."""
+
+from chat.core.messages import Ask, AssistantMessage
+from chat.web.dialects import CONTENT, TEXT, Body, Dialect, Schema
+from chat.web.dialects.native import write_event
+
+
+def read_request(raw: bytes, accept: str) -> Ask:
+    """The body of POST /ask; raises InvalidRequest."""
+    return Ask(content=Body(raw).content("prompt"))
+
+
+def write_answer(answer: AssistantMessage) -> object:
+    """The answer; the conversation's id is what the document forgets."""
+    return {"response": {"message": answer.content}, "conversation_id": answer.chat_id}
+
+
+BODY: Schema = {"prompt": CONTENT, "conversation_id": TEXT}
+ASK = Dialect(read_request, write_answer, write_event)

@@ -1,0 +1,63 @@
+"""`/conversation`: create, complete, list; streamed as bare text."""
+
+from chat.core.events import Delta, Ended, Event
+from chat.core.messages import Ask, AssistantMessage, Chat, UserMessage, plain_text
+from chat.web.dialects import CONTENT, FLAG, Body, Dialect, Schema
+
+
+def read_request(raw: bytes, accept: str) -> Ask:
+    """The body of POST /conversation/completion/<id>; raises InvalidRequest."""
+    body = Body(raw)
+    return Ask(content=body.content("message"), stream=body.flag("stream") or False)
+
+
+def write_answer(answer: AssistantMessage) -> object:
+    """The answer of a completion."""
+    return {
+        "id": answer.id,
+        "author": "assistant",
+        "content": answer.content,
+        "created_at": answer.created_at,
+    }
+
+
+def write_event(event: Event) -> bytes:
+    """The bare text. Whatever has to be said of an answer that broke off can only be more text."""
+    if isinstance(event, Delta):
+        return event.text.encode()
+    if isinstance(event, Ended) and event.ending in ("failed", "interrupted"):
+        return b"\n[The answer broke off here.]\n"
+    return b""
+
+
+def write_conversation(
+    chat_id: str, created_at: str, messages: list[UserMessage | AssistantMessage]
+) -> object:
+    """A conversation with its messages."""
+    return {
+        "id": chat_id,
+        "messages": [
+            write_answer(m) if isinstance(m, AssistantMessage) else _said(m) for m in messages
+        ],
+        "created_at": created_at,
+    }
+
+
+def write_conversations(found: list[tuple[Chat, list[UserMessage | AssistantMessage]]]) -> object:
+    """The answer of GET /conversation."""
+    return [write_conversation(chat.id, chat.created_at, messages) for chat, messages in found]
+
+
+def _said(message: UserMessage) -> object:
+    return {
+        "id": message.id,
+        "author": "user",
+        "content": plain_text(message.content),
+        "created_at": message.created_at,
+    }
+
+
+BODY: Schema = {"message": CONTENT, "stream": FLAG}
+COMPLETION = Dialect(
+    read_request, write_answer, write_event, stream_type="text/plain; charset=utf-8"
+)

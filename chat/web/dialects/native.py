@@ -1,0 +1,86 @@
+"""The product's own API on the wire."""
+
+from typing import Any, get_args
+
+import msgspec
+
+from chat.core import sse
+from chat.core.events import Delta, Ended, Event, KeepAlive, Started
+from chat.core.messages import Ask, WhenBusy
+from chat.web.dialects import CONTENT, FLAG, OBJECT, TEXT, Body, Dialect, Schema
+
+_WHEN_BUSY: tuple[WhenBusy, ...] = get_args(WhenBusy)
+_LONGEST_NAME = 256
+_KEEP_ALIVE = b": keep-alive\n\n"
+
+
+def read_request(raw: bytes, accept: str) -> Ask:
+    """The body of POST /<chat_id>/chat; raises InvalidRequest."""
+    body = Body(raw)
+    content = body.content("content")
+    stream = body.flag("stream")
+    return Ask(
+        content=content,
+        stream="text/event-stream" in accept if stream is None else stream,
+        model=body.text("model", longest=_LONGEST_NAME) or None,
+        system=body.text("system"),
+        temperature=body.number("temperature", least=0, most=2),
+        max_tokens=body.whole_number("max_tokens", least=1, most=2**31 - 1),
+        parent_id=body.text("parent_id", longest=_LONGEST_NAME),
+        when_busy=body.choice("when_busy", _WHEN_BUSY) or "enqueue",
+        metadata=_unset_if_none(body.mapping("metadata")),
+    )
+
+
+def read_patch(raw: bytes) -> dict[str, str]:
+    """The body of PATCH /<chat_id>: the fields to change; null or "" takes a value away."""
+    body = Body(raw)
+    changes: dict[str, str] = {}
+    for name, longest in (("title", _LONGEST_NAME), ("model", _LONGEST_NAME), ("system", None)):
+        if name in body.fields:
+            changes[name] = body.text(name, longest=longest) or ""
+    if "metadata" in body.fields:
+        metadata = body.mapping("metadata")
+        changes["metadata"] = msgspec.json.encode(metadata).decode() if metadata else ""
+    return changes
+
+
+def write_event(event: Event) -> bytes:
+    """One event as text/event-stream."""
+    if isinstance(event, Delta):
+        data = b'{"text":%b}' % msgspec.json.encode(event.text)
+        return sse.encode("delta", data, event_id=event.offset)
+    if isinstance(event, KeepAlive):
+        return _KEEP_ALIVE
+    if isinstance(event, Started):
+        ids = msgspec.json.encode(event.ids)
+        return b"retry: 2000\n" + sse.encode("started", ids, event_id=event.offset)
+    return sse.encode(event.ending, _ending_data(event), event_id=event.offset)
+
+
+def _ending_data(event: Ended) -> bytes:
+    if event.error is None:
+        return bytes(event.message or b"{}")
+    data: dict[str, Any] = {"error": event.error}
+    if event.message:
+        data["message"] = event.message
+    return msgspec.json.encode(data)
+
+
+def _unset_if_none(value: dict[str, Any] | None) -> dict[str, Any] | msgspec.UnsetType:
+    return msgspec.UNSET if value is None else value
+
+
+PATCH_BODY: Schema = {"title": TEXT, "model": TEXT, "system": TEXT, "metadata": OBJECT}
+BODY: Schema = {
+    "content": CONTENT,
+    "stream": FLAG,
+    "model": TEXT,
+    "system": TEXT,
+    "temperature": {"type": "number", "minimum": 0, "maximum": 2},
+    "max_tokens": {"type": "integer", "minimum": 1},
+    "parent_id": TEXT,
+    "when_busy": {"enum": list(_WHEN_BUSY)},
+    "metadata": OBJECT,
+}
+NATIVE = Dialect(read_request, lambda answer: answer, write_event)

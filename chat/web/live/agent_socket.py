@@ -1,0 +1,172 @@
+"""An agent's socket, from the handshake to its end, as the relay carries it.
+
+Its loop reads, and says what is to be said at once. What takes time, because Redis is asked, is a
+task: `_join`, `_withdraw`, `_say_goodbye`, `_end`, and the mail that is due.
+"""
+
+import socket
+import time
+import uuid
+from collections.abc import Callable
+from functools import partial
+
+from chat.core.errors import ChatkeepError
+from chat.host.relay import Relay
+from chat.host.shutdown import Shutdown
+from chat.models.agents import Agents, wire
+from chat.models.agents.line import Line
+from chat.web.live.websocket import Broken, Frames
+
+_MEET_SECONDS = 10.0
+_LINGER_SECONDS = 5.0
+_READ_BYTES = 65536
+_GOING_AWAY, _BAD_DATA, _POLICY, _TRY_AGAIN = 1001, 1007, 1008, 1013
+_NO_ID = "The first message must have the connection's id."
+_ENDS = "This instance ends; please connect again."
+
+
+class Session:
+    """What flows between one agent and this instance: a Source of the relay.
+
+    `client` is the agent's socket, of which it keeps a copy to read from; `left` is called at the end.
+    """
+
+    needs_client = True
+    # Questions to an agent that is busy; they are in memory anyway, as long as their turns run.
+    most_waiting = 64 * 1024 * 1024
+
+    def __init__(
+        self,
+        agents: Agents,
+        shutdown: Shutdown,
+        relay: Relay,
+        frames: Frames,
+        client: socket.socket,
+        left: Callable[[], None],
+    ) -> None:
+        self.ended = False
+        self._agents = agents
+        self._shutdown = shutdown
+        self._frames = frames
+        self._socket = client.dup()
+        self._left = left
+        self._ring = partial(relay.ring, self)
+        # Offer an id; the agent takes it, or says which it had before.
+        offer = wire.write(str(uuid.uuid4()), wire.CONNECTION)
+        self._unsaid = frames.accept() + frames.write(offer)
+        self._line: Line | None = None
+        self._task: Callable[[], bytes] | None = None
+        self._give_up_at = time.monotonic() + _MEET_SECONDS
+        self._withdrawn = self._parting = False
+
+    def fileno(self) -> int | None:
+        due = self.ended or self._task or (self._line and self._line.has_work)
+        return None if due else self._socket.fileno()
+
+    def hear(self) -> bytes:
+        unsaid, self._unsaid = self._unsaid, b""
+        try:
+            data = self._socket.recv(_READ_BYTES)
+        except BlockingIOError:
+            return unsaid + self._go_on(b"")
+        except OSError:
+            data = b""
+        if data:
+            return unsaid + self._go_on(data)
+        self._task = self._end
+        return unsaid
+
+    def work(self) -> bytes:
+        task, self._task = self._task, None
+        if task:
+            return task()
+        assert self._line
+        self._line.send_mail()
+        return self._go_on(b"")
+
+    def close(self) -> None:
+        self._detach()
+        self._socket.close()
+        self._left()
+
+    def _go_on(self, data: bytes) -> bytes:
+        """Read what came, do what is due at once; what to say."""
+        if self._parting:
+            self._frames.read_farewell(data)
+            if self._frames.closed or time.monotonic() >= self._give_up_at:
+                self._task = self._end
+            return b""
+        try:
+            return self._talk(data)
+        except Broken as problem:
+            self._part(problem.code, problem.reason)
+        except wire.BadMessage as problem:
+            self._part(_BAD_DATA, str(problem))
+        return b""
+
+    def _talk(self, data: bytes) -> bytes:
+        messages, reply = self._frames.read(data)
+        texts = [text for message in messages for text in self._hear_message(message)]
+        if self._frames.closed:
+            self._task = self._end
+            return reply
+        if self._line:
+            texts += self._line.step()
+        self._see_whether_to_part()
+        return reply + b"".join(map(self._frames.write, texts))
+
+    def _hear_message(self, text: str | bytes) -> list[str]:
+        if self._line:
+            return self._line.hear(text)
+        agent = wire.read(text).id
+        if not wire.is_agent_id(agent):
+            raise wire.BadMessage(_NO_ID)
+        self._line = Line(agent, self._agents.new_connection(), self._ring)
+        self._task = self._join
+        return []
+
+    def _see_whether_to_part(self) -> None:
+        line, now = self._line, time.monotonic()
+        if line is None:
+            if now >= self._give_up_at:
+                raise wire.BadMessage(_NO_ID)
+        elif line.over:
+            self._part(_POLICY, line.over)
+        elif self._shutdown.has_begun and not self._withdrawn:
+            self._task = self._withdraw
+        elif self._withdrawn and (not line.busy or self._shutdown.is_time(now)):
+            self._part(_GOING_AWAY, _ENDS)
+
+    def _join(self) -> bytes:
+        assert self._line
+        try:
+            self._agents.attach(self._line)
+        except ChatkeepError as error:
+            self._part(_TRY_AGAIN, error.message)
+        return b""
+
+    def _withdraw(self) -> bytes:
+        """No more questions; those it has, it may answer."""
+        assert self._line
+        self._agents.withdraw(self._line)
+        self._withdrawn = True
+        return self._go_on(b"")
+
+    def _part(self, code: int, reason: str) -> None:
+        self._task = partial(self._say_goodbye, code, reason)
+
+    def _say_goodbye(self, code: int, reason: str) -> bytes:
+        """Then read on for a while: closing on what was not read would take back our last words."""
+        self._detach()
+        self._parting, self._give_up_at = True, time.monotonic() + _LINGER_SECONDS
+        return self._frames.close(code, reason)
+
+    def _end(self) -> bytes:
+        self._detach()
+        self.ended = True
+        return b""
+
+    def _detach(self) -> None:
+        line, self._line = self._line, None
+        if line:
+            self._agents.detach(line)
