@@ -21,7 +21,7 @@ from chat.store.agent_pool import Pool
 from chat.store.chats import Chats
 from chat.store.history import History
 from chat.store.store import Store
-from chat.store.turn_log import Logs, LogWriter
+from chat.store.turn_log import TurnLog, TurnLogWriter
 from chat.store.users import Users
 from chat.store.vault import Vault
 from chat.turns.owners import Owners
@@ -29,7 +29,7 @@ from chat.turns.turns import Turns
 from chat.web.access_log import write_json_lines
 from chat.web.apis.account import AccountRoutes
 from chat.web.apis.admin import AdminRoutes
-from chat.web.apis.agents import AgentRoutes, Door
+from chat.web.apis.agents import AgentAuth, AgentRoutes
 from chat.web.apis.borrowed import OtherRoutes
 from chat.web.apis.native import NativeRoutes
 from chat.web.auth.access import Access
@@ -39,7 +39,7 @@ from chat.web.routes import Router
 
 _REDIS_SECONDS = 1.5
 _LATE_SECONDS = 5.0  # longer than asked for, a blocking read of an inbox may take
-_MOST_CONNECTIONS = 4096
+_MAX_CONNECTIONS = 4096
 
 
 def build(settings: Settings) -> Callable[[Request], Response]:
@@ -55,7 +55,7 @@ def build(settings: Settings) -> Callable[[Request], Response]:
     upstream = Upstream(
         settings.openai_base_url, settings.gpt_api_key, settings.upstream_timeout_seconds
     )
-    logs, writer = Logs(store, blocking, vault), LogWriter(store, vault)
+    logs, writer = TurnLog(store, blocking, vault), TurnLogWriter(store, vault)
     agents = _agents(settings, store, vault)
     models = Models(upstream, agents, settings)
     turns = Turns(history, chats, logs, writer, models, users, settings, shutdown)
@@ -70,7 +70,7 @@ def build(settings: Settings) -> Callable[[Request], Response]:
         *NativeRoutes(turns, history, chats, talk).routes(),
         *OtherRoutes(turns, history, chats, talk).routes(),
         *AccountRoutes(owners).routes(),
-        *AgentRoutes(agents, Door(settings), shutdown, relay, max_bytes).routes(),
+        *AgentRoutes(agents, AgentAuth(settings), shutdown, relay, max_bytes).routes(),
         *AdminRoutes(users, owners, settings.rotate_seconds).routes(),
     ]
     router = Router(
@@ -111,7 +111,7 @@ def connect_redis(settings: Settings, seconds: float) -> Redis:
         "socket_timeout": seconds,
         "socket_connect_timeout": _REDIS_SECONDS,
         "retry": Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
-        "max_connections": _MOST_CONNECTIONS,
+        "max_connections": _MAX_CONNECTIONS,
         "protocol": 2,
         "driver_info": None,
     }

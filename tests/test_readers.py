@@ -13,7 +13,7 @@ import pytest
 from chat.core.messages import ChatRef
 from chat.store.keyspace import log_key
 from chat.store.store import Store
-from chat.store.turn_log import Logs
+from chat.store.turn_log import TurnLog
 from chat.store.vault import Vault
 from dev.model import Answer, ModelServer
 from dev.redis_server import RedisServer
@@ -209,7 +209,7 @@ def test_readers_wait_over_tls_too(
 
 def test_a_request_to_stop_is_not_read_over_and_over(own_redis: RedisServer) -> None:
     store = Store(own_redis.client, lock_keys_only=False, cluster=False)
-    logs, chat = Logs(store, store, Vault([])), ChatRef("ada", "x")
+    logs, chat = TurnLog(store, store, Vault([])), ChatRef("ada", "x")
     own_redis.client().xadd(log_key(chat, "n"), {"b": ""}, id="0-1")
     logs.stop(chat, "n", "cancelled")
     tail, began = logs.tail(chat, "n"), time.monotonic()

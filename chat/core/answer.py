@@ -27,7 +27,7 @@ _UNREADABLE = "The model API's answer cannot be read."
 _ROLLED_BACK = "A newer message took this turn's place; nothing of it is stored."
 
 
-class Turn:
+class Answer:
     """One answer of the model as it comes; `now` is any clock in seconds that never goes back."""
 
     def __init__(

@@ -26,7 +26,7 @@ class Limits(msgspec.Struct, frozen=True):
         return " ".join(f"{count}/{_SECONDS[unit]}" for count, unit in read_rates(self.rate_limit))
 
 
-class Standing(msgspec.Struct, frozen=True):
+class RateStatus(msgspec.Struct, frozen=True):
     """How far an owner is from the tightest of its rates."""
 
     limit: int

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from chat.core.limits import Standing
+from chat.core.limits import RateStatus
 from chat.core.messages import ChatRef, TurnRef
 
 
@@ -17,7 +17,7 @@ class Begun(msgspec.Struct, frozen=True):
     forks: str
     agent: str
     messages: list[bytes]
-    standing: Standing
+    rate_status: RateStatus
 
     @property
     def revision(self) -> int:
@@ -49,16 +49,16 @@ class Limited(msgspec.Struct, frozen=True):
     """The owner, or everybody, has had enough; `running` are the owner's turns, chat and begin in ms."""
 
     reason: str
-    standing: Standing
+    rate_status: RateStatus
     now_ms: int
     running: list[tuple[ChatRef, str, int]]
 
 
-class Stranger(msgspec.Struct, frozen=True):
+class NoRecord(msgspec.Struct, frozen=True):
     """The owner has no record yet."""
 
 
-Outcome = Begun | Busy | Known | Changed | Limited | Stranger
+Outcome = Begun | Busy | Known | Changed | Limited | NoRecord
 
 
 class Page(msgspec.Struct, frozen=True):

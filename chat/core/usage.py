@@ -31,7 +31,7 @@ class Used(msgspec.Struct, frozen=True):
         return f"{day} {self.model} 1 {self.prompt_tokens} {self.completion_tokens}"
 
 
-class Line(msgspec.Struct, frozen=True):
+class UsageRow(msgspec.Struct, frozen=True):
     """What an owner used of one model on one day."""
 
     day: str
@@ -41,11 +41,11 @@ class Line(msgspec.Struct, frozen=True):
     completion_tokens: int
 
 
-def read_line(line: str) -> Line:
+def read_line(line: str) -> UsageRow:
     """As `Used.line` writes it, or several of them added up."""
     name, *numbers = line.rsplit(" ", 3)
     day, _, model = name.partition(" ")
-    return Line(day, model, *map(int, numbers))
+    return UsageRow(day, model, *map(int, numbers))
 
 
 def oldest_day(now_ms: int) -> str:
@@ -53,7 +53,7 @@ def oldest_day(now_ms: int) -> str:
     return timestamp(now_ms - _KEPT_DAYS * DAY_MS)[:10]
 
 
-def add_up(lines: Iterable[Line], prices: Prices) -> dict[str, object]:
+def add_up(lines: Iterable[UsageRow], prices: Prices) -> dict[str, object]:
     """Totals; the cost, in dollars, is None while no model among them has a price."""
     total = {"requests": 0, "prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
     costs: list[float] = []
@@ -66,7 +66,7 @@ def add_up(lines: Iterable[Line], prices: Prices) -> dict[str, object]:
     return {**total, "cost": round(sum(costs), 6) if costs else None}
 
 
-def row_of(owner: str, line: Line, prices: Prices) -> dict[str, object]:
+def row_of(owner: str, line: UsageRow, prices: Prices) -> dict[str, object]:
     """A line as the usage report shows it."""
     tokens = (line.prompt_tokens, line.completion_tokens)
     price = cost(prices, line.model, *tokens)

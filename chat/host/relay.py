@@ -26,7 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Protocol
 
-_LONGEST_SILENCE_SECONDS = 0.5
+_MAX_SILENCE_SECONDS = 0.5
 _LAST_WORDS_SECONDS = 10.0
 _READ_BYTES = 65536
 _AFTER_FAILURE_SECONDS = 0.1
@@ -67,7 +67,7 @@ class Relay:
     """Carries sources to their clients. Its threads are made at first use: the server forks."""
 
     def __init__(self, keepalive_seconds: float, threads: int) -> None:
-        self._look_every = min(_LONGEST_SILENCE_SECONDS, keepalive_seconds)
+        self._look_every = min(_MAX_SILENCE_SECONDS, keepalive_seconds)
         self._workers = ThreadPoolExecutor(threads, "relay-worker")
         self._selector = selectors.DefaultSelector()
         self._bell, self._ear = socket.socketpair()

@@ -51,13 +51,13 @@ class Models:
 
         if ask.prefers_agents and self._settings.lets_agents_in:
             try:
-                return AGENT, _Begun(ask_agent(""), ask_agent)
+                return AGENT, _FirstCallMade(ask_agent(""), ask_agent)
             except NoAgent:
                 if not self._settings.has_upstream:
                     raise
         model = self.name(begun, ask)
         if model == AGENT:
-            return AGENT, _Begun(ask_agent(""), ask_agent)
+            return AGENT, _FirstCallMade(ask_agent(""), ask_agent)
         return model, call_api
 
     def _question(
@@ -96,7 +96,7 @@ class Models:
         return min(ask.max_tokens or most, most) if most else ask.max_tokens
 
 
-class _Begun:
+class _FirstCallMade:
     """Calls of which the first has been made already."""
 
     def __init__(self, first: ModelCall, again: Calls) -> None:

@@ -12,8 +12,8 @@ from chat.settings import Settings
 from chat.store.chats import Chats
 
 _SECONDS = 30.0
-_MOST_CHARACTERS = 80
-_MOST_SHOWN = 2000
+_MAX_CHARACTERS = 80
+_MAX_SHOWN = 2000
 _WISH = "Give this conversation a title of at most six words. Answer with the title alone."
 log = logging.getLogger("chatkeep")
 
@@ -42,7 +42,7 @@ class Titles:
     def _make(self, chat: ChatRef, ask: Ask, message: bytes) -> None:
         try:
             said, answer = plain_text(ask.content), read_answer(message).content
-            title = self._ask_model(f"{said[:_MOST_SHOWN]}\n\n{answer[:_MOST_SHOWN]}")
+            title = self._ask_model(f"{said[:_MAX_SHOWN]}\n\n{answer[:_MAX_SHOWN]}")
             if title:
                 self._chats.retitle(chat, title)
         except Exception as error:  # the chat keeps its first words
@@ -64,4 +64,4 @@ class Titles:
                 ],
             )
         text = (made.choices[0].message.content or "").strip().strip("\"'“”").strip()
-        return " ".join(text.split())[:_MOST_CHARACTERS]
+        return " ".join(text.split())[:_MAX_CHARACTERS]

@@ -22,7 +22,7 @@ from chat.host.sockets import shows_something
 
 RETRIES = 2
 _RETRIED = frozenset({408, 409, 429})
-_LONGEST_WAIT_SECONDS = 120
+_MAX_WAIT_SECONDS = 120
 _CONNECT_SECONDS = 5.0
 _SEND_SECONDS = 30.0
 _DRAIN_SECONDS = 0.1
@@ -226,7 +226,7 @@ class Call:
             return
         wait = _read_retry_after(retry_after)
         backoff = 0.5 * 2 ** (self._attempts - 1) * random.uniform(0.75, 1.0)
-        too_long = (wait or 0) > min(_LONGEST_WAIT_SECONDS, self._upstream.silence_seconds)
+        too_long = (wait or 0) > min(_MAX_WAIT_SECONDS, self._upstream.silence_seconds)
         if self._attempts > RETRIES or too_long:
             self._raise(
                 UpstreamUnavailable(f"The model API {reason}", retry_after=int((wait or 0) + 1))

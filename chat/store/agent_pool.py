@@ -6,7 +6,7 @@ the inbox of the instance that has the agent's socket, what the agent says into 
     k=ask    q question  a agent  i who asks  x the data of the request, sealed
     k=stop   q question  a agent
     k=leave  a agent     it has dialled another instance: close its old socket
-    k=<kind of a Word>   q question  a agent  n place  x text, sealed
+    k=<kind of a AgentReply>   q question  a agent  n place  x text, sealed
 """
 
 import uuid
@@ -22,10 +22,10 @@ from chat.store.vault import Vault
 
 _SEALED_FOR = ChatRef("", "agents")  # no owner has this name
 _LIVES_PINGS = 2.5
-_MOST_OTHERS = 63
+_MAX_OTHERS = 63
 
 
-class Seen(msgspec.Struct, frozen=True):
+class LastSeen(msgspec.Struct, frozen=True):
     """When an agent last gave a sign of life, and when it last said something (Unix ms)."""
 
     agent: str
@@ -33,7 +33,7 @@ class Seen(msgspec.Struct, frozen=True):
     message_ms: int
 
 
-class Letter(msgspec.Struct, frozen=True):
+class InboxEntry(msgspec.Struct, frozen=True):
     """An entry of an inbox."""
 
     kind: str
@@ -83,7 +83,7 @@ class Pool:
         if instance == self.instance and not agent:
             self.open()  # Redis has forgotten us since the last beat
         elif not agent:
-            self._others = (*others[-_MOST_OTHERS:], instance)
+            self._others = (*others[-_MAX_OTHERS:], instance)
         return agent, instance
 
     def join(self, agent: str) -> None:
@@ -112,7 +112,7 @@ class Pool:
         """Live, from now on."""
         self._store.write([("XADD", self._inbox, "*", "k", "open"), self._beat()])
 
-    def beat(self, seen: list[Seen]) -> bool:
+    def beat(self, seen: list[LastSeen]) -> bool:
         """Live on; false when we had been taken for dead, or Redis has forgotten us."""
         commands = [self._beat()]
         if seen:
@@ -128,14 +128,14 @@ class Pool:
         """Die."""
         self._store.write([("DEL", self._inbox)])
 
-    def read(self, wait_seconds: float) -> list[Letter]:
+    def read(self, wait_seconds: float) -> list[InboxEntry]:
         """What has come; waits for the first, but not longer than told."""
         rows = self._blocking.read_stream(self._inbox, self._read_to, int(wait_seconds * 1000))
         if rows:
             self._read_to = rows[-1][0].decode()
         return [self._letter(fields) for _, fields in rows if fields[b"k"] != b"open"]
 
-    def connections(self) -> list[Seen]:
+    def connections(self) -> list[LastSeen]:
         """The agents of all living instances; what is left of dead ones is removed."""
         members, facts = self._store.write([("ZRANGE", POOL_KEY, 0, -1), ("HGETALL", SEEN_KEY)])
         facts = _as_dict(facts)
@@ -156,10 +156,12 @@ class Pool:
     def _beat(self) -> Command:
         return "PEXPIRE", self._inbox, int(self.lives_seconds * 1000)
 
-    def _letter(self, fields: dict[bytes, bytes]) -> Letter:
+    def _letter(self, fields: dict[bytes, bytes]) -> InboxEntry:
         facts = {name: fields.get(name.encode(), b"").decode() for name in "kqain"}
         text = self._vault.open_text(_SEALED_FOR, fields.get(b"x", b""))
-        return Letter(facts["k"], facts["q"], facts["a"], facts["i"], int(facts["n"] or 0), text)
+        return InboxEntry(
+            facts["k"], facts["q"], facts["a"], facts["i"], int(facts["n"] or 0), text
+        )
 
 
 def _as_dict(reply: Any) -> dict[str, str]:
@@ -167,6 +169,6 @@ def _as_dict(reply: Any) -> dict[str, str]:
     return {name.decode(): value.decode() for name, value in pairs}
 
 
-def _seen(agent: str, facts: str) -> Seen:
+def _seen(agent: str, facts: str) -> LastSeen:
     heartbeat, message = facts.split()
-    return Seen(agent, int(heartbeat), int(message))
+    return LastSeen(agent, int(heartbeat), int(message))

@@ -14,7 +14,7 @@ import msgspec
 from chat.core import branches
 from chat.core.credentials import Caller
 from chat.core.errors import KeyRejected, NotFound, StoreUnavailable
-from chat.core.limits import Standing
+from chat.core.limits import RateStatus
 from chat.core.messages import (
     Ask,
     ChatRef,
@@ -33,9 +33,9 @@ from chat.core.outcomes import (
     Limited,
     LogEnd,
     Look,
+    NoRecord,
     Outcome,
     Page,
-    Stranger,
 )
 from chat.core.usage import Used, oldest_day
 from chat.settings import Settings
@@ -241,7 +241,7 @@ class History:
         outcome, now_ms, *rest = reply
         self._learn_time(now_ms)
         match outcome, rest:
-            case b"begun", [count, start, model, system, forks, agent, messages, *standing]:
+            case b"begun", [count, start, model, system, forks, agent, messages, *rate_status]:
                 return Begun(
                     TurnRef(count, nonce),
                     now_ms,
@@ -251,7 +251,7 @@ class History:
                     forks.decode(),
                     agent.decode(),
                     self._vault.open_messages(chat, messages),
-                    Standing(*standing),
+                    RateStatus(*rate_status),
                 )
             case b"busy", [turn, count, left]:
                 return Busy(TurnRef(count, turn.decode()), left > 0)
@@ -260,11 +260,11 @@ class History:
                 return Known(TurnRef(int(index), known), body_hash)
             case b"changed", [count, messages]:
                 return Changed(count, self._vault.open_messages(chat, messages))
-            case b"limited", [reason, *standing, running]:
+            case b"limited", [reason, *rate_status, running]:
                 turns = [_read_running(chat.owner, entry) for entry in running.decode().split()]
-                return Limited(reason.decode(), Standing(*standing), now_ms, turns)
+                return Limited(reason.decode(), RateStatus(*rate_status), now_ms, turns)
             case b"stranger", []:
-                return Stranger()
+                return NoRecord()
             case b"unknown", []:
                 raise NotFound("There is no such chat.", code="chat_not_found")
             case b"rejected", []:

@@ -144,11 +144,11 @@ class Store:
         return self._made
 
     @functools.cached_property
-    def _line(self) -> "_Line":
-        return _Line(self._client.connection_pool)
+    def _line(self) -> "_Connection":
+        return _Connection(self._client.connection_pool)
 
 
-class _Line:
+class _Connection:
     """One server, asked over connections of the client, but without what else the client does.
 
     Its locks, hooks, and looks at the socket before it is used take longer than Redis itself.

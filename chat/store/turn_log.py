@@ -10,7 +10,7 @@ producer's text is refused, and that refusal is how it learns of it: no checking
 Exactly one ending wins. Writing an entry twice changes nothing, and text that is written again as
 part of a bigger entry does no harm, because readers go by offsets and not by entries.
 
-`LogWriter` is one thread per process that writes for all its turns, so that no turn waits for
+`TurnLogWriter` is one thread per process that writes for all its turns, so that no turn waits for
 Redis between the model and its client. When Redis stumbles, whatever is not acknowledged waits,
 and goes out as one entry.
 """
@@ -33,10 +33,10 @@ _END_OFFSET = 9007199254740991
 _AFTER_EVERYTHING_AT = 99  # second half of an id: above all entries at one offset
 _FIRST_PAUSE_SECONDS = 0.1
 _PAUSE_GROWTH = 1.5
-_LONGEST_PAUSE_SECONDS = 1.0
-_MOST_WAITING_CHARACTERS = 4096
+_MAX_PAUSE_SECONDS = 1.0
+_MAX_WAITING_CHARACTERS = 4096
 _AFTER_FAILURE_SECONDS = 0.5
-_LONGEST_SLEEP_SECONDS = 5.0
+_MAX_SLEEP_SECONDS = 5.0
 # What becomes due meanwhile goes out in one batch: to look through all turns for each would cost
 # more than the writing, when there are hundreds.
 _GATHER_SECONDS = 0.05
@@ -44,7 +44,7 @@ LOST = "lost"
 log = logging.getLogger("chatkeep")
 
 
-class Entry(msgspec.Struct, frozen=True):
+class LogEntry(msgspec.Struct, frozen=True):
     """One entry of a log: text that ends at `offset`, and, in the last one, the ending."""
 
     offset: int
@@ -53,7 +53,7 @@ class Entry(msgspec.Struct, frozen=True):
     error: bytes = b""
 
 
-class Logs:
+class TurnLog:
     """Read logs, and end turns through them."""
 
     def __init__(self, store: Store, blocking: Store, vault: Vault) -> None:
@@ -61,7 +61,7 @@ class Logs:
         self._vault = vault
         self._blocking = blocking
 
-    def read(self, chat: ChatRef, nonce: str, offset: int, wait_seconds: float) -> list[Entry]:
+    def read(self, chat: ChatRef, nonce: str, offset: int, wait_seconds: float) -> list[LogEntry]:
         """Entries with text after `offset`; waits for the first, but not longer than told."""
         key = log_key(chat, nonce)
         after, wait_ms = _id_after(offset), int(wait_seconds * 1000)
@@ -86,18 +86,18 @@ class Logs:
         reasons = [fields[b"s"].decode() for _, fields in rows if b"s" in fields]
         return glue(self.entries(chat, rows)), (reasons or [reason])[0]
 
-    def entries(self, chat: ChatRef, rows: Rows) -> list[Entry]:
+    def entries(self, chat: ChatRef, rows: Rows) -> list[LogEntry]:
         """What rows of a log say, but for its beginning and requests to stop."""
         return [entry for row in rows if (entry := self._read_entry(chat, *row))]
 
     def _read_entry(
         self, chat: ChatRef, entry_id: bytes, fields: dict[bytes, bytes]
-    ) -> Entry | None:
+    ) -> LogEntry | None:
         text = self._vault.open_text(chat, fields.get(b"x", b""))
         if b"e" in fields:
             error = self._vault.open(chat, fields.get(b"f", b""))
-            return Entry(int(fields[b"n"]), text, fields[b"e"].decode(), error)
-        return Entry(int(entry_id.partition(b"-")[0]), text) if text else None
+            return LogEntry(int(fields[b"n"]), text, fields[b"e"].decode(), error)
+        return LogEntry(int(entry_id.partition(b"-")[0]), text) if text else None
 
 
 class Tail:
@@ -106,7 +106,7 @@ class Tail:
     From `ask` to `read` it has a connection of its own, which `close` gives up.
     """
 
-    def __init__(self, logs: Logs, chat: ChatRef, read: StreamRead) -> None:
+    def __init__(self, logs: TurnLog, chat: ChatRef, read: StreamRead) -> None:
         self._logs = logs
         self._chat = chat
         self._read = read
@@ -124,7 +124,7 @@ class Tail:
         """Have Redis wait so long for text after `offset`; raises StoreUnavailable."""
         self._read.send(self._stop_id or _id_after(offset), int(wait_seconds * 1000))
 
-    def read(self, longest: float) -> list[Entry]:
+    def read(self, longest: float) -> list[LogEntry]:
         """The entries that came, if any; raises StoreUnavailable, also after so many seconds."""
         rows = self._read.read(longest)
         entries = self._logs.entries(self._chat, rows)
@@ -137,7 +137,7 @@ def _id_after(offset: int) -> str:
     return f"{offset}-{_AFTER_EVERYTHING_AT}"
 
 
-def glue(entries: list[Entry]) -> str:
+def glue(entries: list[LogEntry]) -> str:
     """The text of entries in their order; they may overlap."""
     text = ""
     for entry in entries:
@@ -145,13 +145,13 @@ def glue(entries: list[Entry]) -> str:
     return text
 
 
-def text_after(entry: Entry, offset: int) -> str:
+def text_after(entry: LogEntry, offset: int) -> str:
     """What an entry adds for a reader who has `offset` code points."""
     new = entry.offset - offset
     return entry.text[-new:] if 0 < new <= len(entry.text) else entry.text if new > 0 else ""
 
 
-class Outbox:
+class LogBuffer:
     """What one running turn has for Redis: its text, and that it is still alive.
 
     Filled by the thread that drives the turn, emptied by the writer. `verdict` is what the writer
@@ -181,7 +181,7 @@ class Outbox:
         with self._lock:
             self._waiting.append(text)
             self._characters += len(text)
-            return len(self._waiting) == 1 or self._characters >= _MOST_WAITING_CHARACTERS
+            return len(self._waiting) == 1 or self._characters >= _MAX_WAITING_CHARACTERS
 
     def rest(self) -> str:
         """All text that is not known to be in Redis."""
@@ -198,7 +198,7 @@ class Outbox:
             return float("inf")
         if not self._waiting:
             return self._beat_at
-        at = 0.0 if self._characters >= _MOST_WAITING_CHARACTERS else self._flush_at
+        at = 0.0 if self._characters >= _MAX_WAITING_CHARACTERS else self._flush_at
         return min(at, self._beat_at)
 
     def collect(self, store: Store, vault: Vault, now: float) -> "tuple[Command, int] | None":
@@ -247,7 +247,7 @@ class Outbox:
         self._characters -= length
         del self._waiting[:pieces]
         self._flush_at = now + self._pause
-        self._pause = min(self._pause * _PAUSE_GROWTH, _LONGEST_PAUSE_SECONDS)
+        self._pause = min(self._pause * _PAUSE_GROWTH, _MAX_PAUSE_SECONDS)
 
     def failed(self, now: float) -> None:
         """Redis could not be reached."""
@@ -256,18 +256,18 @@ class Outbox:
             self._beat_at = max(self._beat_at, self._flush_at)
 
 
-class LogWriter:
+class TurnLogWriter:
     """Writes for all turns of this process, in batches, from one thread made at first use."""
 
     def __init__(self, store: Store, vault: Vault) -> None:
         self._store = store
         self._vault = vault
-        self._boxes: list[Outbox] = []
+        self._boxes: list[LogBuffer] = []
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._wakes_at = 0.0
 
-    def open(self, box: Outbox) -> None:
+    def open(self, box: LogBuffer) -> None:
         with self._changed:
             self._boxes.append(box)
             if self._thread is None:
@@ -276,7 +276,7 @@ class LogWriter:
             elif box.due_at() < self._wakes_at:
                 self._changed.notify()
 
-    def close(self, box: Outbox) -> None:
+    def close(self, box: LogBuffer) -> None:
         with self._changed:
             self._boxes.remove(box)
 
@@ -287,7 +287,7 @@ class LogWriter:
                 if box.nonce == nonce:
                     box.verdict = box.verdict or reason
 
-    def add(self, box: Outbox, text: str) -> None:
+    def add(self, box: LogBuffer, text: str) -> None:
         """Text of a turn; never waits for Redis."""
         if box.add(text):
             with self._changed:
@@ -313,11 +313,11 @@ class LogWriter:
         self._write(due, now)
         time.sleep(_GATHER_SECONDS)
 
-    def _find_due(self, now: float) -> tuple[list[Outbox], float]:
+    def _find_due(self, now: float) -> tuple[list[LogBuffer], float]:
         """Whose turn it is, and when the next one's will be."""
-        due: list[Outbox] = []
+        due: list[LogBuffer] = []
         # Never for long: then a turn that begins while none runs need not wake us.
-        soonest = now + _LONGEST_SLEEP_SECONDS
+        soonest = now + _MAX_SLEEP_SECONDS
         for box in self._boxes:
             at = box.due_at()
             if at <= now:
@@ -326,7 +326,7 @@ class LogWriter:
                 soonest = at
         return due, soonest
 
-    def _write(self, due: list[Outbox], now: float) -> None:
+    def _write(self, due: list[LogBuffer], now: float) -> None:
         batch = [
             (box, *found) for box in due if (found := box.collect(self._store, self._vault, now))
         ]
@@ -338,7 +338,7 @@ class LogWriter:
             for box, _, _ in batch:
                 box.failed(time.monotonic())
 
-    def _settle(self, box: Outbox, command: Command, pieces: int, reply: Any) -> None:
+    def _settle(self, box: LogBuffer, command: Command, pieces: int, reply: Any) -> None:
         now = time.monotonic()
         if was_unknown(reply):
             reply = self._store.run("beat", [str(command[3])], *command[4:])

@@ -12,7 +12,7 @@ import msgspec
 
 from chat.core.credentials import ANONYMOUS, Caller, UserKey, make_key, masked
 from chat.core.errors import KeyRejected, NotFound
-from chat.core.usage import DAY_MS, Line, oldest_day, read_line
+from chat.core.usage import DAY_MS, UsageRow, oldest_day, read_line
 from chat.store.keyspace import OWNERS_KEY, all_keys_of, chats_key, gone_key, record_key, usage_key
 from chat.store.store import Store
 
@@ -65,7 +65,7 @@ class Users:
         if not gone:
             raise _no_such_user()
 
-    def welcome(self, owner: str) -> None:
+    def create_record(self, owner: str) -> None:
         """Make the record of an owner who signs in for the first time, or again after being erased."""
         self._list(owner)
         rate, spent = self._store.run("describe", [gone_key(owner)], "rate", "spent")[0]
@@ -87,19 +87,19 @@ class Users:
         yield ANONYMOUS
         yield from (owner for owner in self._owners() if owner != ANONYMOUS)
 
-    def read_usage(self, owner: str) -> list[Line]:
+    def read_usage(self, owner: str) -> list[UsageRow]:
         """A line for each day and model, in the order of first use."""
         cut = oldest_day(int(time.time() * 1000))
         lines = self._store.run("usage", [usage_key(owner)], cut)
         return [read_line(line.decode()) for line in lines]
 
-    def forget(self, owner: str, *, keep_standing: bool) -> None:
+    def forget(self, owner: str, *, keep_rate_status: bool) -> None:
         """Remove every key that names the owner.
 
-        `keep_standing`: who can come back at once is not to find the limits reset by that.
+        `keep_rate_status`: who can come back at once is not to find the limits reset by that.
         """
         rate, spent = self._store.run("describe", [record_key(owner)], "rate", "spent")[0]
-        if keep_standing and (rate or spent):
+        if keep_rate_status and (rate or spent):
             fields = ("rate", _text(rate), "spent", _text(spent))
             gone = gone_key(owner)
             self._store.write([("HSET", gone, *fields), ("PEXPIRE", gone, DAY_MS)])

@@ -58,10 +58,10 @@ class Owners:
                 for message in self._history.read_ranges(ref, [place]):
                     yield b'{"type":"message","chat_id":"%b","message":%b}\n' % (name, message)
 
-    def erase(self, owner: str, *, keep_standing: bool) -> None:
+    def erase(self, owner: str, *, keep_rate_status: bool) -> None:
         """Forget the owner, and everything of it."""
         self._turns.delete_all(owner)
-        self._users.forget(owner, keep_standing=keep_standing)
+        self._users.forget(owner, keep_rate_status=keep_rate_status)
 
     def _each_chat(self, owner: str) -> Iterator[Any]:
         after = None

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from chat.core.answer import CUT, Turn
+from chat.core.answer import CUT, Answer
 from chat.core.errors import (
     ChatkeepError,
     InternalError,
@@ -26,7 +26,7 @@ from chat.core.errors import (
 )
 from chat.core.events import STATUS_OF, Delta, Ended, Event, Started, TurnIds
 from chat.core.http1 import ProtocolError
-from chat.core.limits import Standing
+from chat.core.limits import RateStatus
 from chat.core.messages import Ask, ChatRef, TurnRef, read_answer, write_assistant_message
 from chat.core.outcomes import Begun, LogEnd
 from chat.core.prompt import estimate_text
@@ -35,17 +35,17 @@ from chat.host.shutdown import Shutdown
 from chat.models.upstream import ModelCall
 from chat.settings import Settings
 from chat.store.history import History
-from chat.store.turn_log import LOST, LogWriter, Outbox
+from chat.store.turn_log import LOST, LogBuffer, TurnLogWriter
 
 _STEP_SECONDS = 0.5
-_MOST_CONTINUATIONS = 5
+_MAX_CONTINUATIONS = 5
 _AGAIN_SECONDS = 0.5
 _NOT_STORED = "The chat store was away for too long; this turn could not be stored."
 _SHUTTING_DOWN = "This instance is shutting down; nothing was stored."
 log = logging.getLogger("chatkeep")
 
 
-class Place(msgspec.Struct, frozen=True):
+class TurnPlan(msgspec.Struct, frozen=True):
     """Where a turn stands: its chat, and what is decided before the model speaks."""
 
     chat: ChatRef
@@ -58,7 +58,7 @@ class Place(msgspec.Struct, frozen=True):
     forks: str | None  # None: they stay
 
 
-class Run:
+class Producer:
     """A running turn; `ended` is its last event, once there is one.
 
     `call` calls the model; given what it has said so far, to go on from there.
@@ -69,11 +69,11 @@ class Run:
 
     def __init__(
         self,
-        place: Place,
+        place: TurnPlan,
         call: Callable[[str], ModelCall],
         *,
         history: History,
-        writer: LogWriter,
+        writer: TurnLogWriter,
         settings: Settings,
         shutdown: Shutdown,
         store_seconds: float,
@@ -90,13 +90,13 @@ class Run:
         self._writer = writer
         self._shutdown = shutdown
         self._patience_seconds = settings.store_patience_seconds
-        self._turn = Turn(
+        self._turn = Answer(
             stream=ask.stream,
             keepalive_seconds=settings.keepalive_seconds,
             now=now,
-            continuations=_MOST_CONTINUATIONS if ask.autocontinue else 0,
+            continuations=_MAX_CONTINUATIONS if ask.autocontinue else 0,
         )
-        self._box = Outbox(place.chat, begun.ref, history.lease_ms, begun.now_ms)
+        self._box = LogBuffer(place.chat, begun.ref, history.lease_ms, begun.now_ms)
         self._writer.open(self._box)
         self._began_at = now
         self._store_away_at: float | None = None
@@ -106,8 +106,8 @@ class Run:
         return started(self._place.chat, self._place.begun.ref)
 
     @property
-    def standing(self) -> Standing:
-        return self._place.begun.standing
+    def rate_status(self) -> RateStatus:
+        return self._place.begun.rate_status
 
     @property
     def tokens(self) -> int:

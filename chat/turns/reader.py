@@ -13,7 +13,7 @@ from chat.core.errors import ChatkeepError, NotFound, StoreUnavailable
 from chat.core.events import Delta, Ended, Event, KeepAlive
 from chat.core.messages import ChatRef, TurnRef, read_answer
 from chat.store.history import History
-from chat.store.turn_log import Entry, Logs, text_after
+from chat.store.turn_log import LogEntry, TurnLog, text_after
 from chat.turns.producer import ended_as_stored, ended_in_error, started
 from chat.turns.recovery import Recovery
 
@@ -23,7 +23,7 @@ _NOTHING_LEFT = "This turn has ended, and nothing of it is stored."
 
 
 class Reader:
-    """One reader of one turn, from `offset` on. Looks like a Run: `step` until it has `ended`."""
+    """One reader of one turn, from `offset` on. Looks like a Producer: `step` until it has `ended`."""
 
     needs_client = True
     # Who resumes a long answer is sent much of it at once: that alone makes nobody slow.
@@ -36,7 +36,7 @@ class Reader:
         offset: int,
         *,
         history: History,
-        logs: Logs,
+        logs: TurnLog,
         recovery: Recovery,
         keepalive_seconds: float,
         patience_seconds: float,
@@ -93,7 +93,7 @@ class Reader:
         """A reader may leave whenever it likes; what it has asked Redis is taken back."""
         self._tail.close()
 
-    def _wait_for_entries(self) -> list[Entry]:
+    def _wait_for_entries(self) -> list[LogEntry]:
         left = max(0.0, self._due_at - time.monotonic())
         if self._tail.asked:
             return self._tail.read(left)
@@ -114,7 +114,7 @@ class Reader:
     def _rest(self) -> None:
         self._due_at = time.monotonic() + self._wait / 2
 
-    def _read(self, entries: list[Entry]) -> list[Event]:
+    def _read(self, entries: list[LogEntry]) -> list[Event]:
         # First what may fail: then nothing of them counts as said, and they are read again.
         ended = self._find_ending(entries[-1]) if entries[-1].ending else None
         events: list[Event] = []
@@ -130,7 +130,7 @@ class Reader:
             self._offset += len(text)
             events.append(Delta(text, self._offset))
 
-    def _find_ending(self, entry: Entry) -> Ended:
+    def _find_ending(self, entry: LogEntry) -> Ended:
         message = self._history.find_message(self._chat, self._ref)
         error = msgspec.Raw(entry.error) if entry.error else None
         if message is None and error is None:

@@ -18,7 +18,7 @@ from chat.core.outcomes import LogEnd, Look
 from chat.core.prompt import estimate_text, estimate_tokens
 from chat.core.usage import Used
 from chat.store.history import History
-from chat.store.turn_log import Logs, LogWriter
+from chat.store.turn_log import TurnLog, TurnLogWriter
 
 _STOP_PATIENCE_SECONDS = 1.5  # a producer writes at least once a second while text comes
 _STOP_STEP_SECONDS = 0.3
@@ -28,7 +28,9 @@ _ask = msgspec.json.Decoder(Ask)
 class Recovery:
     """Ends turns that this thread does not drive."""
 
-    def __init__(self, history: History, logs: Logs, writer: LogWriter, default_model: str) -> None:
+    def __init__(
+        self, history: History, logs: TurnLog, writer: TurnLogWriter, default_model: str
+    ) -> None:
         self._history = history
         self._logs = logs
         self._writer = writer

@@ -28,22 +28,22 @@ from chat.core.errors import (
     TurnInProgress,
 )
 from chat.core.messages import Ask, ChatRef, TurnRef, find_ref, id_of, new_nonce, read_answer
-from chat.core.outcomes import Begun, Busy, Changed, Known, Limited, Look, Outcome, Stranger
+from chat.core.outcomes import Begun, Busy, Changed, Known, Limited, Look, NoRecord, Outcome
 from chat.core.prompt import Prompt
 from chat.host.shutdown import Shutdown
 from chat.models.choice import Models
 from chat.settings import Settings
 from chat.store.chats import Chats
 from chat.store.history import History
-from chat.store.turn_log import Logs, LogWriter
+from chat.store.turn_log import TurnLog, TurnLogWriter
 from chat.store.users import Users
-from chat.turns.producer import Place, Run
+from chat.turns.producer import Producer, TurnPlan
 from chat.turns.reader import Reader
 from chat.turns.recovery import Recovery
 
 _ASK_AGAIN_SECONDS = 0.5
 _CHATS_AT_ONCE = 100
-_MOST_OF_A_BRANCH = 2000
+_MAX_OF_A_BRANCH = 2000
 _BUSY = "Another turn of this chat is running."
 
 #: Sleep so many seconds; false when the client has left meanwhile.
@@ -57,8 +57,8 @@ class Turns:
         self,
         history: History,
         chats: Chats,
-        logs: Logs,
-        writer: LogWriter,
+        logs: TurnLog,
+        writer: TurnLogWriter,
         models: Models,
         users: Users,
         settings: Settings,
@@ -74,7 +74,7 @@ class Turns:
         self._shutdown = shutdown
         self._recovery = Recovery(history, logs, writer, settings.gpt_model)
 
-    def begin(self, caller: Caller, chat: ChatRef, ask: Ask, pause: Pause) -> Run | Reader:
+    def begin(self, caller: Caller, chat: ChatRef, ask: Ask, pause: Pause) -> Producer | Reader:
         """Start a turn; or, when this one has been asked for before, follow the one that was.
 
         Raises what the client is to be told, of which nothing remains.
@@ -91,8 +91,8 @@ class Turns:
         except ChatkeepError:
             self._history.drop(chat, begun.ref, ask)
             raise
-        return Run(
-            Place(
+        return Producer(
+            TurnPlan(
                 chat,
                 begun,
                 ask,
@@ -156,8 +156,8 @@ class Turns:
 
     def _attempt(self, caller: Caller, chat: ChatRef, nonce: str, ask: Ask | None) -> Outcome:
         outcome = self._history.begin(chat, caller, nonce, ask)
-        if isinstance(outcome, Stranger):
-            self._users.welcome(chat.owner)
+        if isinstance(outcome, NoRecord):
+            self._users.create_record(chat.owner)
             outcome = self._history.begin(chat, caller, nonce, ask)
         return outcome
 
@@ -216,7 +216,7 @@ class Turns:
             return _Branch(begun.messages, begun.start, begun.revision - 1, linear=True)
         leaf = branches.parent_place(ask.parent_id, begun.revision)
         ranges = [] if leaf is None else branches.path(branches.read_forks(begun.forks), leaf)
-        messages = self._history.read_ranges(chat, branches.newest(ranges, _MOST_OF_A_BRANCH))
+        messages = self._history.read_ranges(chat, branches.newest(ranges, _MAX_OF_A_BRANCH))
         ids = [branches.ROOT, None, *map(id_of, messages[-2:])]
         if leaf is None or ask.parent_id not in ids:
             raise NotFound(
@@ -289,14 +289,15 @@ def _same_turn(known: Known, ask: Ask) -> TurnRef:
 
 
 def _refused(limited: Limited) -> RateLimited:
-    standing, seconds = limited.standing, limited.standing.reset_seconds
+    rate_status, seconds = limited.rate_status, limited.rate_status.reset_seconds
     if limited.reason == "turns":
         return RateLimited(
-            f"Rate limit exceeded: {standing.limit} turns are running at once.", retry_after=seconds
+            f"Rate limit exceeded: {rate_status.limit} turns are running at once.",
+            retry_after=seconds,
         )
     code = "budget_exhausted" if limited.reason == "budget" else "rate_limited"
     return RateLimited(
-        "Rate limit exceeded", code=code, retry_after=seconds, headers=standing.headers()
+        "Rate limit exceeded", code=code, retry_after=seconds, headers=rate_status.headers()
     )
 
 

@@ -25,7 +25,7 @@ _FACTS = "method route owner chat turn ending status milliseconds tokens request
 log = logging.getLogger("chatkeep.requests")
 
 
-class Entry(msgspec.Struct):
+class RequestEntry(msgspec.Struct):
     """What is known of a request by now; the one value here that changes."""
 
     request_id: str
@@ -55,16 +55,16 @@ class Entry(msgspec.Struct):
         log.log(level, "%s %s %d", self.method, self.route, self.status, extra={"facts": facts})
 
 
-def open_entry(request: Request) -> Entry:
+def open_entry(request: Request) -> RequestEntry:
     given = header(request, "X-Request-Id", "")
     request_id = given if _SANE_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-    entry = Entry(request_id, request.method, _trace_of(request))
+    entry = RequestEntry(request_id, request.method, _trace_of(request))
     request.environ[_ENTRY] = entry
     return entry
 
 
-def entry_of(request: Request) -> Entry:
-    entry: Entry = request.environ[_ENTRY]
+def entry_of(request: Request) -> RequestEntry:
+    entry: RequestEntry = request.environ[_ENTRY]
     return entry
 
 

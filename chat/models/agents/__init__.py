@@ -20,10 +20,10 @@ from functools import partial
 
 from chat.core.errors import NoAgent, StoreUnavailable
 from chat.models.agents.call import AgentCall
-from chat.models.agents.connection import Connection, Word
-from chat.models.agents.line import Line, Mail
+from chat.models.agents.connection import AgentReply, Connection
+from chat.models.agents.line import AgentLink, ReplyForwarder
 from chat.models.agents.wire import Question
-from chat.store.agent_pool import Letter, Pool, Seen
+from chat.store.agent_pool import InboxEntry, LastSeen, Pool
 
 _LINGER_SECONDS = 60.0
 _AFTER_FAILURE_SECONDS = 0.5
@@ -42,7 +42,7 @@ class Agents:
         self._let_in = let_in
         self._ping_seconds = ping_seconds
         self._silence_seconds = silence_seconds
-        self._lines: dict[str, Line] = {}
+        self._lines: dict[str, AgentLink] = {}
         self._calls: dict[str, AgentCall] = {}
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -57,7 +57,7 @@ class Agents:
     def new_connection(self) -> Connection:
         return Connection(self._ping_seconds, self._silence_seconds, time.monotonic())
 
-    def attach(self, line: Line) -> None:
+    def attach(self, line: AgentLink) -> None:
         """An agent has dialled in; an older line of the same agent is closed."""
         with self._lock:
             older, self._lines[line.agent] = self._lines.get(line.agent), line
@@ -67,13 +67,13 @@ class Agents:
         self._pool.join(line.agent)
         self._beat()
 
-    def withdraw(self, line: Line) -> None:
+    def withdraw(self, line: AgentLink) -> None:
         """Give it no more questions."""
         if self._lines.get(line.agent) is line:
             with suppress(StoreUnavailable):
                 self._pool.leave([line.agent])
 
-    def detach(self, line: Line) -> None:
+    def detach(self, line: AgentLink) -> None:
         """It has hung up."""
         self.withdraw(line)
         with self._lock:
@@ -81,7 +81,7 @@ class Agents:
                 del self._lines[line.agent]
         line.end()
 
-    def connections(self) -> list[Seen]:
+    def connections(self) -> list[LastSeen]:
         """All agents, of all instances."""
         own = {agent: line.seen() for agent, line in list(self._lines.items())}
         return [own.get(seen.agent, seen) for seen in self._pool.connections()]
@@ -171,7 +171,7 @@ class Agents:
                 self._pool.close()
             return False
 
-    def _open(self, letter: Letter) -> None:
+    def _open(self, letter: InboxEntry) -> None:
         if letter.kind == "ask":
             self._answer(letter)
         elif letter.kind in ("stop", "leave"):
@@ -183,10 +183,10 @@ class Agents:
         elif call := self._calls.get(letter.question):
             call.deliver(_word_of(letter), letter.agent)
 
-    def _answer(self, letter: Letter) -> None:
+    def _answer(self, letter: InboxEntry) -> None:
         """Another instance asks an agent of ours."""
         if line := self._lines.get(letter.agent):
-            mail = Mail(self._pool, letter.sender, letter.agent)
+            mail = ReplyForwarder(self._pool, letter.sender, letter.agent)
             line.ask(letter.question, letter.text, mail)
         else:
             self._pool.leave([letter.agent])
@@ -197,6 +197,6 @@ def _nobody() -> NoAgent:
     return NoAgent("No available clients", retry_after=1)
 
 
-def _word_of(letter: Letter) -> Word:
+def _word_of(letter: InboxEntry) -> AgentReply:
     """What an agent said, as it came from another instance."""
-    return Word(letter.question, letter.kind, letter.at, letter.text)  # type: ignore[arg-type]
+    return AgentReply(letter.question, letter.kind, letter.at, letter.text)  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ import msgspec
 import simple_websocket
 
 from chat.core import completions
-from chat.core.answer import CUT, Turn
+from chat.core.answer import CUT, Answer
 from chat.core.completions import PromptMessage
 from chat.core.errors import ChatkeepError, UpstreamRefused
 from chat.core.events import Delta
@@ -34,7 +34,7 @@ _SERVER_SILENCE_SECONDS = 90.0  # it pings every 20, at most every 60 seconds
 _MODEL_SILENCE_SECONDS = 600.0
 _STEP_SECONDS = 0.5
 _FIRST_PAUSE_SECONDS = 0.5
-_LONGEST_PAUSE_SECONDS = 30.0
+_MAX_PAUSE_SECONDS = 30.0
 _FINAL = frozenset((400, 401, 403, 404))
 
 
@@ -94,7 +94,7 @@ class Agent:
             except simple_websocket.ConnectionClosed as closed:
                 _say(f"disconnected: {closed.message or closed.reason}")
             self._stopped.wait(pause * random.uniform(0.75, 1.25))
-            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+            pause = min(pause * 2, _MAX_PAUSE_SECONDS)
 
     def stop(self) -> None:
         self._stopped.set()
@@ -148,7 +148,7 @@ class Agent:
     def _ask(self, question: wire.Question, tell: Callable[[str], None], socket: Socket) -> str:
         """Ask the model; tells what it says as it comes, and returns all of it."""
         call = self._upstream.call(self._encode(question))
-        turn = Turn(stream=True, keepalive_seconds=_MODEL_SILENCE_SECONDS, now=0.0)
+        turn = Answer(stream=True, keepalive_seconds=_MODEL_SILENCE_SECONDS, now=0.0)
         try:
             while not turn.ending:
                 if self._stopped.is_set() or not socket.connected:

@@ -19,7 +19,7 @@ from chat.core.errors import (
     UpstreamUnavailable,
 )
 from chat.host.sockets import shows_something
-from chat.models.agents.connection import Word
+from chat.models.agents.connection import AgentReply
 from chat.models.agents.wire import Question
 
 _BELL_BYTES = 4096
@@ -56,7 +56,7 @@ class AgentCall:
         self._data = msgspec.json.encode(question)
         self._silence_seconds = silence_seconds
         self._heard_at = self._checked_at = time.monotonic()
-        self._words: deque[tuple[str, Word]] = deque()
+        self._words: deque[tuple[str, AgentReply]] = deque()
         self._pieces: list[str] = []
         self._length = 0
         self._complete = self._closed = self._lost = self._replaced = False
@@ -69,7 +69,7 @@ class AgentCall:
             self.close()
             raise
 
-    def deliver(self, word: Word, agent: str) -> None:
+    def deliver(self, word: AgentReply, agent: str) -> None:
         """A word of an agent; any thread may bring it, also before we know whom we asked."""
         self._words.append((agent, word))
         self._ring()
@@ -156,7 +156,7 @@ class AgentCall:
             pieces.append(self._write(word))
         return b"".join(pieces) or None
 
-    def _write(self, word: Word) -> bytes:
+    def _write(self, word: AgentReply) -> bytes:
         if word.kind == "gone":
             self._lost = True
             self._ring()

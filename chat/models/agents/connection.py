@@ -22,7 +22,7 @@ _REMEMBERED = 1000
 NO_PONG = "No pong came."
 
 
-class Word(msgspec.Struct, frozen=True):
+class AgentReply(msgspec.Struct, frozen=True):
     """A piece of an answer, that begins after `at` characters; "gone": the agent is, with no answer."""
 
     question: str
@@ -36,7 +36,7 @@ class Connection:
 
     def __init__(self, ping_seconds: float, patience_seconds: float, now: float) -> None:
         self.dead = ""
-        self.words: list[Word] = []
+        self.words: list[AgentReply] = []
         self.heard_at = now
         self.told_at = now  # when it last said something of its own: no pong
         self._ping_seconds = ping_seconds
@@ -87,7 +87,7 @@ class Connection:
     def lose(self) -> None:
         """The socket is closed."""
         for question in [*self._waiting, *self._open]:
-            self.words.append(Word(question, "gone", len(self._open.get(question, ""))))
+            self.words.append(AgentReply(question, "gone", len(self._open.get(question, ""))))
         self._waiting, self._open = {}, {}
 
     @property
@@ -112,19 +112,19 @@ class Connection:
         if message.message == wire.DELTA:
             text = wire.text_of(message)
             self._open[question] = said + text
-            self.words.append(Word(question, "delta", len(said), text))
+            self.words.append(AgentReply(question, "delta", len(said), text))
             return
         del self._open[question]
         self.words.append(_last_word(message, said))
 
 
-def _last_word(message: wire.Message, said: str) -> Word:
+def _last_word(message: wire.Message, said: str) -> AgentReply:
     if message.message == wire.ERROR:
-        return Word(message.id, "error", len(said), wire.text_of(message))
+        return AgentReply(message.id, "error", len(said), wire.text_of(message))
     try:
         content = wire.read_answer(message).content
     except wire.BadMessage as problem:
-        return Word(message.id, "error", len(said), str(problem))
+        return AgentReply(message.id, "error", len(said), str(problem))
     # What was streamed cannot be taken back: of another content, the stream counts.
     rest = content[len(said) :] if content.startswith(said) else ""
-    return Word(message.id, "done", len(said), rest)
+    return AgentReply(message.id, "done", len(said), rest)

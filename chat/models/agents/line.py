@@ -12,19 +12,19 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from chat.core.errors import StoreUnavailable
-from chat.models.agents.connection import Connection, Word
-from chat.store.agent_pool import Pool, Seen
+from chat.models.agents.connection import AgentReply, Connection
+from chat.store.agent_pool import LastSeen, Pool
 
 _FIRST_PAUSE_SECONDS = 0.1
 _PAUSE_GROWTH = 1.5
-_LONGEST_PAUSE_SECONDS = 1.0
+_MAX_PAUSE_SECONDS = 1.0
 _AFTER_FAILURE_SECONDS = 0.5
 _LAST_TRIES = 3
 
-Hear = Callable[[Word], None]
+Hear = Callable[[AgentReply], None]
 
 
-class Line:
+class AgentLink:
     """A connected agent; `over` says why no more, once it is to be closed."""
 
     def __init__(self, agent: str, connection: Connection, ring: Callable[[], None]) -> None:
@@ -34,9 +34,9 @@ class Line:
         self._ring = ring
         self._ended = False
         self._calls: deque[Callable[[], list[str]]] = deque()
-        self._hearers: dict[str, Hear | Mail] = {}
+        self._hearers: dict[str, Hear | ReplyForwarder] = {}
 
-    def ask(self, question: str, data: str, hearer: "Hear | Mail") -> None:
+    def ask(self, question: str, data: str, hearer: "Hear | ReplyForwarder") -> None:
         def call() -> list[str]:
             self._hearers.setdefault(question, hearer)
             return self._connection.ask(question, data, time.monotonic())
@@ -45,7 +45,7 @@ class Line:
         if self._ended:
             with suppress(ValueError):  # unless `end` has found it
                 self._calls.remove(call)
-                self._tell(hearer, Word(question, "gone"))
+                self._tell(hearer, AgentReply(question, "gone"))
 
     def forget(self, question: str) -> None:
         """Nobody wants the answer any more."""
@@ -104,22 +104,22 @@ class Line:
             if late:
                 time.sleep(_AFTER_FAILURE_SECONDS)
 
-    def seen(self) -> Seen:
+    def seen(self) -> LastSeen:
         ahead_ms = time.time_ns() // 1_000_000 - int(time.monotonic() * 1000)
         heard, told = (
             int(at * 1000) + ahead_ms
             for at in (self._connection.heard_at, self._connection.told_at)
         )
-        return Seen(self.agent, heard, told)
+        return LastSeen(self.agent, heard, told)
 
     def _call(self, call: Callable[[], list[str]]) -> None:
         self._calls.append(call)
         self._ring()
 
-    def _mails(self) -> "list[Mail]":
-        return [hearer for hearer in self._hearers.values() if isinstance(hearer, Mail)]
+    def _mails(self) -> "list[ReplyForwarder]":
+        return [hearer for hearer in self._hearers.values() if isinstance(hearer, ReplyForwarder)]
 
-    def _due_mails(self) -> "list[Mail]":
+    def _due_mails(self) -> "list[ReplyForwarder]":
         now = time.monotonic()
         return [mail for mail in self._mails() if mail.due_at <= now]
 
@@ -128,11 +128,11 @@ class Line:
         for word in words:
             if hearer := self._hearers.get(word.question):
                 self._tell(hearer, word)
-                if word.kind != "delta" and not isinstance(hearer, Mail):
+                if word.kind != "delta" and not isinstance(hearer, ReplyForwarder):
                     del self._hearers[word.question]
 
-    def _tell(self, hearer: "Hear | Mail", word: Word) -> None:
-        if not isinstance(hearer, Mail):
+    def _tell(self, hearer: "Hear | ReplyForwarder", word: AgentReply) -> None:
+        if not isinstance(hearer, ReplyForwarder):
             hearer(word)
             return
         hearer.add(word)
@@ -140,11 +140,11 @@ class Line:
             hearer.send_all()
 
 
-class Mail:
+class ReplyForwarder:
     """What an agent says to a question of another instance."""
 
     def __init__(self, pool: Pool, instance: str, agent: str) -> None:
-        self.waiting: list[Word] = []
+        self.waiting: list[AgentReply] = []
         self.done = False
         self.due_at = float("inf")
         self._pool = pool
@@ -153,7 +153,7 @@ class Mail:
         self._send_at = 0.0
         self._pause = _FIRST_PAUSE_SECONDS
 
-    def add(self, word: Word) -> None:
+    def add(self, word: AgentReply) -> None:
         self.waiting.append(word)
         self.due_at = self._send_at if word.kind == "delta" else 0.0
 
@@ -175,7 +175,7 @@ class Mail:
         self.due_at = 0.0 if self.waiting else float("inf")
         self.done = last.kind != "delta" or not heard
         self._send_at = time.monotonic() + self._pause
-        self._pause = min(self._pause * _PAUSE_GROWTH, _LONGEST_PAUSE_SECONDS)
+        self._pause = min(self._pause * _PAUSE_GROWTH, _MAX_PAUSE_SECONDS)
         return True
 
     def send_all(self) -> bool:
@@ -186,5 +186,5 @@ class Mail:
         return True
 
 
-def _is_done(hearer: "Hear | Mail") -> bool:
-    return isinstance(hearer, Mail) and hearer.done
+def _is_done(hearer: "Hear | ReplyForwarder") -> bool:
+    return isinstance(hearer, ReplyForwarder) and hearer.done

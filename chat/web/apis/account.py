@@ -40,7 +40,7 @@ class AccountRoutes:
 
     def erase(self, request: Request, caller: Caller) -> Response:
         """Forget you: your chats, your keys, your usage."""
-        self._owners.erase(caller.owner, keep_standing=not caller.key_hash)
+        self._owners.erase(caller.owner, keep_rate_status=not caller.key_hash)
         return Response(status=204)
 
 

@@ -18,8 +18,8 @@ from chat.web.dialects.agents import write_error
 from chat.web.routes import Route, json_response, whole_number
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
-_MOST_USERS = 1000
-_LONGEST_ID = 256
+_MAX_USERS = 1000
+_MAX_ID = 256
 _NUMBER: dict[str, object] = {"type": "integer", "minimum": 0}
 _LIMITS_BODY: Schema = {
     "rate_limit": TEXT,
@@ -71,7 +71,7 @@ class AdminRoutes:
 
     def list_users(self, request: Request) -> Response:
         """Users, newest first; of a key, its last characters are shown."""
-        most = whole_number(request, "limit", default=_MOST_USERS, least=1, most=_MOST_USERS)
+        most = whole_number(request, "limit", default=_MAX_USERS, least=1, most=_MAX_USERS)
         found = itertools.islice(self._users.list_users(), most)
         return json_response(
             {"users": [{"user_id": u.id, "token": u.key, **_shown(u.limits)} for u in found]}
@@ -88,7 +88,7 @@ class AdminRoutes:
         if erase not in ("true", "false"):
             raise InvalidRequest("`erase` must be true or false.", param="erase")
         if erase == "true":
-            self._owners.erase(user_id, keep_standing=False)
+            self._owners.erase(user_id, keep_rate_status=False)
         else:
             self._users.delete(user_id)
         return Response(status=204)
@@ -107,7 +107,7 @@ def _body(request: Request) -> Body:
 
 
 def _user_id(body: Body) -> str:
-    user_id = body.text("user_id", longest=_LONGEST_ID)
+    user_id = body.text("user_id", longest=_MAX_ID)
     if not user_id:
         raise InvalidRequest("`user_id` is missing.", param="user_id", code="missing_field")
     return user_id

@@ -26,7 +26,7 @@ _LOCAL = frozenset(("localhost", "127.0.0.1", "::1"))
 _NO_WEBSOCKET = "This path speaks WebSocket."
 
 
-class Door:
+class AgentAuth:
     """Who may dial in."""
 
     def __init__(self, settings: Settings) -> None:
@@ -64,7 +64,7 @@ class AgentRoutes:
     def __init__(
         self,
         agents: Agents,
-        door: Door,
+        door: AgentAuth,
         shutdown: Shutdown,
         relay: Relay | None,
         max_bytes: int,

@@ -16,7 +16,7 @@ from chat.web.headers import idempotency_key
 from chat.web.live.answer import Routes
 from chat.web.routes import Route, check_chat_id, json_response, whole_number
 
-_MOST = 1000
+_MAX_CHATS = 1000
 _PAGE = 100
 
 
@@ -134,7 +134,7 @@ class OtherRoutes(Routes):
         return json_response(completion.write_conversations(found))
 
     def _all_chats(self, request: Request, caller: Caller) -> list[Chat]:
-        limit = whole_number(request, "limit", default=_MOST, least=1, most=_MOST)
+        limit = whole_number(request, "limit", default=_MAX_CHATS, least=1, most=_MAX_CHATS)
         chats: list[Chat] = []
         after = None
         while True:
@@ -147,7 +147,7 @@ class OtherRoutes(Routes):
 
     def _messages(self, chat: ChatRef) -> list[UserMessage | AssistantMessage]:
         self._turns.settle_if_dead(chat)
-        page = self._history.load(chat, limit=_MOST)
+        page = self._history.load(chat, limit=_MAX_CHATS)
         return [read_message(message) for message in page.messages] if page else []
 
 

@@ -17,8 +17,8 @@ from chat.web.headers import header
 from chat.web.live.answer import Routes, answer
 from chat.web.routes import Route, json_response, whole_number
 
-_MOST_MESSAGES = 1000
-_MOST_CHATS = 100
+_MAX_MESSAGES = 1000
+_MAX_CHATS = 100
 
 
 class NativeRoutes(Routes):
@@ -76,7 +76,7 @@ class NativeRoutes(Routes):
 
     def get_history(self, request: Request, caller: Caller, chat_id: str) -> Response:
         """The messages of the active branch, or of another, oldest first."""
-        limit = whole_number(request, "limit", default=_MOST_MESSAGES, least=1, most=_MOST_MESSAGES)
+        limit = whole_number(request, "limit", default=_MAX_MESSAGES, least=1, most=_MAX_MESSAGES)
         before, leaf = request.args.get("before", ""), request.args.get("leaf", "")
         known = request.if_none_match.as_set(include_weak=True)
         known_one = known.pop() if len(known) == 1 else ""
@@ -137,7 +137,7 @@ class NativeRoutes(Routes):
 
     def list_chats(self, request: Request, caller: Caller) -> Response:
         """All chats, newest first, in pages."""
-        limit = whole_number(request, "limit", default=20, least=1, most=_MOST_CHATS)
+        limit = whole_number(request, "limit", default=20, least=1, most=_MAX_CHATS)
         after = _read_cursor(request.args.get("cursor", ""))
         chats, more = self._chats.list_chats(caller.owner, limit, after)
         return json_response({"data": chats, "next_cursor": _write_cursor(more)})

@@ -15,7 +15,7 @@ _FIREBASE_ISSUER = "https://securetoken.google.com/"
 _FIREBASE_KEYS = (
     "https://www.googleapis.com/service_accounts/v1/jwk/securetoken@system.gserviceaccount.com"
 )
-_MOST_REMEMBERED = 10_000
+_MAX_REMEMBERED = 10_000
 
 
 class Access:
@@ -47,7 +47,7 @@ class Access:
     def check(self, caller: Caller) -> None:
         """Ask Redis about the key. Raises KeyRejected."""
         self._users.check(caller)
-        if len(self._good_before) >= _MOST_REMEMBERED:
+        if len(self._good_before) >= _MAX_REMEMBERED:
             self._good_before.clear()
         self._good_before.add(caller.key_hash)
 

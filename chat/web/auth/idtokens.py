@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from jwt.types import Options
 
 LEEWAY_SECONDS = 60
-_MOST_TOKEN_BYTES = 8192
-_MOST_SUBJECT = 128
-_MOST_SET_BYTES = 1024 * 1024
-_MOST_AGE_SECONDS = 24 * 3600.0
+_MAX_TOKEN_BYTES = 8192
+_MAX_SUBJECT = 128
+_MAX_SET_BYTES = 1024 * 1024
+_MAX_AGE_SECONDS = 24 * 3600.0
 _DEFAULT_AGE_SECONDS = 300.0
 _LEAST_RSA_BITS = 2048  # RFC 7518, section 3.3
 _MAX_AGE = re.compile(r"max-age\s*=\s*\"?(\d{1,10})", re.IGNORECASE)
@@ -111,7 +111,7 @@ class KeySet:
             return
         if not keys:
             log.warning("the sign-in keys at %s: none of them can be used", self._url)
-        age = min(max(age, self._pause_seconds), _MOST_AGE_SECONDS)
+        age = min(max(age, self._pause_seconds), _MAX_AGE_SECONDS)
         self._fresh_until = time.monotonic() + age
         self._keys = keys
 
@@ -207,7 +207,7 @@ def _open(
 
 def _read_header(kind: _Kind, token: str) -> dict[str, Any]:
     """What the token says of itself, before anything of it is believed (RFC 7515, section 4)."""
-    if len(token) > _MOST_TOKEN_BYTES:
+    if len(token) > _MAX_TOKEN_BYTES:
         raise _refusal(kind, "is too long")
     try:
         first, _, _ = token.encode("ascii").partition(b".")
@@ -234,7 +234,7 @@ def _find_key(kind: _Kind, key_set: KeySet, header: dict[str, Any]) -> "PyJWK":
 
 def _subject(kind: _Kind, claims: dict[str, Any]) -> str:
     sub = claims.get("sub")
-    if not isinstance(sub, str) or not 0 < len(sub) <= _MOST_SUBJECT:
+    if not isinstance(sub, str) or not 0 < len(sub) <= _MAX_SUBJECT:
         raise _refusal(kind, "does not say who it is about")
     if _NOT_IN_A_SUBJECT.search(sub):
         raise _refusal(kind, "does not say who it is about")
@@ -266,12 +266,12 @@ def _download(url: str, timeout_seconds: float) -> tuple[bytes, float]:
                 decode_content=False,
             ) as response,
         ):
-            document = response.read(_MOST_SET_BYTES + 1)
+            document = response.read(_MAX_SET_BYTES + 1)
     except urllib3.exceptions.HTTPError as error:
         raise OSError(str(error)) from error
     if response.status != 200:
         raise ValueError(f"status {response.status}")
-    if len(document) > _MOST_SET_BYTES:
+    if len(document) > _MAX_SET_BYTES:
         raise ValueError("too much for a set of keys")
     max_age = _MAX_AGE.search(response.headers.get("Cache-Control", ""))
     return document, float(max_age[1]) if max_age else _DEFAULT_AGE_SECONDS

@@ -5,13 +5,13 @@ from chat.core.messages import Ask, AssistantMessage
 from chat.web.dialects import CONTENT, TEXT, Body, Dialect, Schema
 from chat.web.dialects.native import write_event
 
-_LONGEST_NAME = 256
+_MAX_NAME = 256
 
 
 def read_request(raw: bytes, accept: str) -> Ask:
     """The body of POST /api/ask; raises InvalidRequest."""
     body = Body(raw)
-    parent_id = body.text("parent_id", longest=_LONGEST_NAME) or None
+    parent_id = body.text("parent_id", longest=_MAX_NAME) or None
     return Ask(content=body.content("content"), parent_id=parent_id, prefers_agents=True)
 
 

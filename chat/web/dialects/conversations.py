@@ -6,7 +6,7 @@ from chat.core.messages import Ask, AssistantMessage, Chat, UserMessage, plain_t
 from chat.web.dialects import CONTENT, FLAG, TEXT, Body, Dialect, Schema
 from chat.web.dialects.native import write_event
 
-_LONGEST_NAME = 256
+_MAX_NAME = 256
 
 
 def read_request(raw: bytes, accept: str) -> Ask:
@@ -14,9 +14,9 @@ def read_request(raw: bytes, accept: str) -> Ask:
     body = Body(raw)
     return Ask(
         content=body.content("prompt"),
-        title=body.text("title", longest=_LONGEST_NAME) or None,
-        model=body.text("model", longest=_LONGEST_NAME) or None,
-        parent_id=body.text("parent_id", longest=_LONGEST_NAME) or None,
+        title=body.text("title", longest=_MAX_NAME) or None,
+        model=body.text("model", longest=_MAX_NAME) or None,
+        parent_id=body.text("parent_id", longest=_MAX_NAME) or None,
         autocontinue=body.flag("autocontinue") or False,
     )
 

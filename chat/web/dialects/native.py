@@ -10,7 +10,7 @@ from chat.core.messages import Ask, WhenBusy
 from chat.web.dialects import CONTENT, FLAG, OBJECT, TEXT, Body, Dialect, Schema
 
 _WHEN_BUSY: tuple[WhenBusy, ...] = get_args(WhenBusy)
-_LONGEST_NAME = 256
+_MAX_NAME = 256
 _KEEP_ALIVE = b": keep-alive\n\n"
 
 
@@ -22,11 +22,11 @@ def read_request(raw: bytes, accept: str) -> Ask:
     return Ask(
         content=content,
         stream="text/event-stream" in accept if stream is None else stream,
-        model=body.text("model", longest=_LONGEST_NAME) or None,
+        model=body.text("model", longest=_MAX_NAME) or None,
         system=body.text("system"),
         temperature=body.number("temperature", least=0, most=2),
         max_tokens=body.whole_number("max_tokens", least=1, most=2**31 - 1),
-        parent_id=body.text("parent_id", longest=_LONGEST_NAME),
+        parent_id=body.text("parent_id", longest=_MAX_NAME),
         when_busy=body.choice("when_busy", _WHEN_BUSY) or "enqueue",
         metadata=_unset_if_none(body.mapping("metadata")),
     )
@@ -36,7 +36,7 @@ def read_patch(raw: bytes) -> dict[str, str]:
     """The body of PATCH /<chat_id>: the fields to change; null or "" takes a value away."""
     body = Body(raw)
     changes: dict[str, str] = {}
-    for name, longest in (("title", _LONGEST_NAME), ("model", _LONGEST_NAME), ("system", None)):
+    for name, longest in (("title", _MAX_NAME), ("model", _MAX_NAME), ("system", None)):
         if name in body.fields:
             changes[name] = body.text(name, longest=longest) or ""
     if "metadata" in body.fields:

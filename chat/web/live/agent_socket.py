@@ -14,7 +14,7 @@ from chat.core.errors import ChatkeepError
 from chat.host.relay import Relay
 from chat.host.shutdown import Shutdown
 from chat.models.agents import Agents, wire
-from chat.models.agents.line import Line
+from chat.models.agents.line import AgentLink
 from chat.web.live.websocket import Broken, Frames
 
 _MEET_SECONDS = 10.0
@@ -54,7 +54,7 @@ class Session:
         # Offer an id; the agent takes it, or says which it had before.
         offer = wire.write(str(uuid.uuid4()), wire.CONNECTION)
         self._unsaid = frames.accept() + frames.write(offer)
-        self._line: Line | None = None
+        self._line: AgentLink | None = None
         self._task: Callable[[], bytes] | None = None
         self._give_up_at = time.monotonic() + _MEET_SECONDS
         self._withdrawn = self._parting = False
@@ -121,7 +121,7 @@ class Session:
         agent = wire.read(text).id
         if not wire.is_agent_id(agent):
             raise wire.BadMessage(_NO_ID)
-        self._line = Line(agent, self._agents.new_connection(), self._ring)
+        self._line = AgentLink(agent, self._agents.new_connection(), self._ring)
         self._task = self._join
         return []
 

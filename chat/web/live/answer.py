@@ -15,10 +15,10 @@ from chat.host.relay import Relay
 from chat.models.titles import Titles
 from chat.store.chats import Chats
 from chat.store.history import History
-from chat.turns.producer import Run
+from chat.turns.producer import Producer
 from chat.turns.reader import Reader
 from chat.turns.turns import Turns
-from chat.web.access_log import Entry, entry_of
+from chat.web.access_log import RequestEntry, entry_of
 from chat.web.dialects import Dialect
 from chat.web.headers import header, pause_for, read_if_match, read_repeat
 from chat.web.live.handover import EventStream, Later, take_socket
@@ -61,7 +61,7 @@ class Talk:
 
         def begin() -> Response:
             turn = self._turns.begin(caller, chat, ask, pause_for(request))
-            if isinstance(turn, Run):
+            if isinstance(turn, Producer):
                 return self._run(request, dialect, turn, chat, ask, began)
             if ask.stream:
                 return self.follow(request, dialect, turn)
@@ -80,7 +80,7 @@ class Talk:
         return self._hand_over(request, dialect, reader, lambda: True, decide) or decide([])
 
     def stream(
-        self, dialect: Dialect, turn: Run | Reader, first: list[Event] | None = None
+        self, dialect: Dialect, turn: Producer | Reader, first: list[Event] | None = None
     ) -> Response:
         """Answer with a turn's events, as they come."""
         stream = EventStream(turn, first or [], dialect.write_event)
@@ -114,7 +114,7 @@ class Talk:
         self,
         request: Request,
         dialect: Dialect,
-        run: Run,
+        run: Producer,
         chat: ChatRef,
         ask: Ask,
         began: float,
@@ -134,7 +134,7 @@ class Talk:
         self,
         request: Request,
         dialect: Dialect,
-        turn: Run | Reader,
+        turn: Producer | Reader,
         is_time: Callable[[], bool],
         decide: Callable[[list[Event]], Response],
     ) -> Response | None:
@@ -159,9 +159,9 @@ class _Reply(msgspec.Struct, frozen=True):
     """How a turn is answered once it has something to say; by then its request may be over."""
 
     talk: Talk
-    entry: Entry
+    entry: RequestEntry
     dialect: Dialect
-    run: Run
+    run: Producer
     chat: ChatRef
     ask: Ask
     began: float
@@ -183,7 +183,7 @@ class _Reply(msgspec.Struct, frozen=True):
             response = answer(self.dialect, run.finish())
         auth_seconds = self.entry.auth_seconds
         response.headers.add("Server-Timing", _server_timing(run, auth_seconds, self.began))
-        response.headers.update(run.standing.headers())
+        response.headers.update(run.rate_status.headers())
         response.call_on_close(self._see_to_the_rest)
         return response
 
@@ -213,7 +213,7 @@ def answer(dialect: Dialect, message: bytes) -> Response:
     return json_response(dialect.write_answer(found), dialect.answer_status, headers)
 
 
-def _server_timing(run: Run, auth_seconds: float, began: float) -> str:
+def _server_timing(run: Producer, auth_seconds: float, began: float) -> str:
     """What took how many milliseconds; of a stream, until its first byte."""
     spans = {
         "auth": auth_seconds,

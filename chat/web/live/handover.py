@@ -15,7 +15,7 @@ from flask import Response
 
 from chat.core.events import Event
 from chat.host.relay import Relay, Source
-from chat.turns.producer import Run
+from chat.turns.producer import Producer
 from chat.turns.reader import Reader
 
 
@@ -27,7 +27,7 @@ class EventStream:
     """
 
     def __init__(
-        self, turn: Run | Reader, first: list[Event], write: Callable[[Event], bytes]
+        self, turn: Producer | Reader, first: list[Event], write: Callable[[Event], bytes]
     ) -> None:
         self.turn = turn
         self._write = write
@@ -82,7 +82,7 @@ class Later(Carried):
     def __init__(
         self,
         relay: Relay,
-        turn: Run | Reader,
+        turn: Producer | Reader,
         client: socket.socket,
         is_time: Callable[[], bool],
         decide: Callable[[list[Event]], Response],

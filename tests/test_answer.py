@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from chat.core.answer import Turn
+from chat.core.answer import Answer
 from chat.core.errors import UpstreamRefused, UpstreamTimeout
 from chat.core.events import Delta, KeepAlive
 from chat.core.messages import Usage
 
 
-def _turn(*, stream: bool = True) -> Turn:
-    return Turn(stream=stream, keepalive_seconds=10, now=100.0)
+def _turn(*, stream: bool = True) -> Answer:
+    return Answer(stream=stream, keepalive_seconds=10, now=100.0)
 
 
 def _chunk(text: str | None = None, finish_reason: str | None = None, **more: object) -> bytes:
