@@ -87,7 +87,7 @@ def _agents(settings: Settings, store: Store, vault: Vault) -> Agents:
     inbox = _store(settings, ping_seconds + _LATE_SECONDS)
     return Agents(
         Pool(store, inbox, vault, ping_seconds),
-        let_in=settings.lets_agents_in,
+        enabled=settings.lets_agents_in,
         ping_seconds=ping_seconds,
         silence_seconds=settings.upstream_timeout_seconds,
     )

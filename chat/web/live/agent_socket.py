@@ -14,7 +14,7 @@ from chat.core.errors import ChatkeepError
 from chat.host.relay import Relay
 from chat.host.shutdown import Shutdown
 from chat.models.agents import Agents, wire
-from chat.models.agents.line import AgentLink
+from chat.models.agents.link import AgentLink
 from chat.web.live.websocket import Broken, Frames
 
 _MEET_SECONDS = 10.0
@@ -81,7 +81,7 @@ class Session:
         if task:
             return task()
         assert self._line
-        self._line.send_mail()
+        self._line.forward()
         return self._go_on(b"")
 
     def close(self) -> None:
@@ -117,7 +117,7 @@ class Session:
 
     def _hear_message(self, text: str | bytes) -> list[str]:
         if self._line:
-            return self._line.hear(text)
+            return self._line.on_message(text)
         agent = wire.read(text).id
         if not wire.is_agent_id(agent):
             raise wire.BadMessage(_NO_ID)
