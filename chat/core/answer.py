@@ -24,7 +24,7 @@ from chat.core.messages import Usage
 
 CUT = "The model API broke off in the middle of its answer."
 _UNREADABLE = "The model API's answer cannot be read."
-_ROLLED_BACK = "A newer message took this turn's place; nothing of it is stored."
+_ROLLED_BACK = "A newer message replaced this turn; nothing of it is stored."
 
 
 class Answer:

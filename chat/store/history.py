@@ -21,8 +21,8 @@ from chat.core.messages import (
     TurnRef,
     Usage,
     find_ref,
-    first_words,
     id_of,
+    short_title,
     write_user_message,
 )
 from chat.core.outcomes import (
@@ -54,7 +54,7 @@ from chat.store.vault import Vault
 PATIENCE_MS = 2000
 _LINES_ADDED_UP = 128
 _TOO_LATE = "The chat store answered too late."
-_GONE = "The chat was deleted, or this turn taken back, while the model answered."
+_GONE = "The chat was deleted, or this turn rolled back, while the model was answering."
 
 
 class History:
@@ -125,7 +125,7 @@ class History:
         """
         tokens = usage or Usage()
         user = write_user_message(ref, ask, began_ms=began_ms, parent_id=parent_id)
-        title = ask.title or (first_words(ask.content) if self._gives_titles else "")
+        title = ask.title or (short_title(ask.content) if self._gives_titles else "")
         system = None if ask.system is None else self._vault.seal_text(chat, ask.system)
         changed = {"start": start, "forks": forks, "system": system, "agent": agent or None}
         fields = [(name, value) for name, value in changed.items() if value is not None]
@@ -268,7 +268,7 @@ class History:
             case b"unknown", []:
                 raise NotFound("There is no such chat.", code="chat_not_found")
             case b"rejected", []:
-                raise KeyRejected("This key is not valid, or not any more.")
+                raise KeyRejected("This key is invalid or has been revoked.")
         raise StoreUnavailable(_TOO_LATE, retry_after=1)
 
     def _read_commit(self, chat: ChatRef, answer: bytes, reply: list[Any]) -> bytes:

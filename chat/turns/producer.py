@@ -176,7 +176,7 @@ class Producer:
             self._turn.fail(error)
         except Exception:
             log.exception("turn %s failed", self._place.begun.ref.turn_id)
-            self._turn.fail(InternalError("Something went wrong here."))
+            self._turn.fail(InternalError("An internal error occurred."))
         return []
 
     def _relay(self, longest: float) -> list[Event]:
@@ -239,7 +239,7 @@ class Producer:
             self._turn.error = error
         except Exception:  # whatever it is, the turn must end, or its lease would be kept for ever
             log.exception("turn %s could not be stored", self._place.begun.ref.turn_id)
-            self._turn.error = InternalError("Something went wrong here.")
+            self._turn.error = InternalError("An internal error occurred.")
         return self._failed(None)
 
     def _drop(self) -> Ended:

@@ -7,8 +7,8 @@
     __main__.py     the reference agent, a program of its own
     this file       the agents and calls of this instance, one object per process
 
-One thread reads this instance's inbox and sends its heartbeat. It runs while an agent is connected or
-a question of ours is with another instance, and for a minute after.
+One thread reads this instance's inbox and sends its heartbeat. It runs while an agent is connected
+or a question of ours is with another instance, and for a minute after.
 """
 
 import logging

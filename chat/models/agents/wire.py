@@ -1,7 +1,7 @@
-"""The messages between the function and an agent: JSON with `id`, `message` (what it is) and `data`.
+"""The messages between the function and an agent: JSON with `id`, `message` (its kind) and `data`.
 
-Protocol: that of ChatGPT-API-server, as its agents know it, plus deltas. `data` is a string; for requests
-and responses it holds JSON once more. An agent that sends that object unwrapped is understood.
+Protocol: that of ChatGPT-API-server, as its agents know it, plus deltas. `data` is a string; for
+requests and responses it holds JSON once more. Agents may also send that object unwrapped.
 """
 
 import re

@@ -13,8 +13,6 @@ from chat.core.events import Event
 from chat.core.messages import Ask, ChatRef, find_ref, read_answer
 from chat.host.relay import Relay
 from chat.models.titles import Titles
-from chat.store.chats import Chats
-from chat.store.history import History
 from chat.turns.producer import Producer
 from chat.turns.reader import Reader
 from chat.turns.turns import Turns
@@ -193,16 +191,6 @@ class _Reply(msgspec.Struct, frozen=True):
         self.entry.tokens = self.run.tokens
         if ended and ended.message:
             self.talk.make_title(self.chat, self.ask, bytes(ended.message))
-
-
-class Routes:
-    """A family of handlers; each takes the request and the parts of its path."""
-
-    def __init__(self, turns: Turns, history: History, chats: Chats, talk: Talk) -> None:
-        self._turns = turns
-        self._history = history
-        self._chats = chats
-        self._talk = talk
 
 
 def answer(dialect: Dialect, message: bytes) -> Response:
