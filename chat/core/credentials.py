@@ -1,10 +1,10 @@
-"""Owners, and the user keys that give access to their chats. Pure.
+"""Who is asking: owners, and the user keys that open their chats. Pure.
 
     ck_<owner>_<48 hex digits>
 
-A key names its owner, so that the record to check it against is known before Redis is asked; the
-rest is 192 random bits. Redis stores only its hash and finds it by that hash, so that the time of
-a comparison reveals nothing about the key.
+A key carries its owner's id, so that the record it is checked against is known before Redis is
+asked; the rest is 192 random bits. Redis keeps only a hash of it, and looks it up by that hash, so
+the time a comparison takes tells nothing about the key.
 """
 
 import hashlib
@@ -17,20 +17,20 @@ import msgspec
 ANONYMOUS = "anonymous"
 _USER_ID = re.compile(r"[A-Za-z0-9._~-]{1,64}")
 _KEY = re.compile(r"ck_([A-Za-z0-9._~-]{1,64})_([0-9a-f]{48})")
-# An owner is part of Redis keys: braces (hash tags), % and non-printable characters are quoted.
+# An owner is part of keys in Redis: no braces (they mark the slot), no %, nothing unprintable.
 _SAFE_IN_OWNER = "!$&'()*+,;=@|/?#[]:~"
 _SHOWN_CHARACTERS = 4
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """The owner for whom a request is made, and the hash of its key ("": no key needed)."""
+    """The owner on whose behalf a request comes, and the hash of its key ("" = it needs none)."""
 
     owner: str
     key_hash: str = ""
 
 
 class UserKey(msgspec.Struct, frozen=True):
-    """A new key; `text` is shown once and never stored."""
+    """A new key; `text` is shown once and kept nowhere."""
 
     text: str
     hash: str
@@ -43,13 +43,13 @@ def make_key(owner: str) -> UserKey:
 
 
 def find_caller(key: str) -> Caller | None:
-    """The owner that a user key names, not verified yet; None if it is not a user key."""
+    """Who a user key says it is for; whether it is true, Redis knows."""
     match = _KEY.fullmatch(key)
     return Caller(match[1], _hash(key)) if match else None
 
 
 def owner_of(subject: str) -> str:
-    """The owner for a sign-in service's `sub`; never the anonymous owner."""
+    """The owner that a sign-in service's `sub` stands for; never the one of people without a key."""
     owner = quote(subject, safe=_SAFE_IN_OWNER)
     return f"%{owner}" if owner == ANONYMOUS else owner
 
@@ -59,7 +59,7 @@ def is_user_id(text: str) -> bool:
 
 
 def same(given: str, secret: str) -> bool:
-    """Compare in constant time; an empty secret equals nothing."""
+    """Compare in constant time; an empty secret is like nothing."""
     return bool(secret) and secrets.compare_digest(given.encode(), secret.encode())
 
 

@@ -54,7 +54,7 @@ from chat.store.vault import Vault
 PATIENCE_MS = 2000
 _LINES_ADDED_UP = 128
 _TOO_LATE = "The chat store answered too late."
-_GONE = "The chat was deleted, or this turn rolled back, while the model was answering."
+_GONE = "The chat was deleted, or this turn taken back, while the model answered."
 
 
 class History:
@@ -268,7 +268,7 @@ class History:
             case b"unknown", []:
                 raise NotFound("There is no such chat.", code="chat_not_found")
             case b"rejected", []:
-                raise KeyRejected("This key is invalid or has been revoked.")
+                raise KeyRejected("This key is not valid, or not any more.")
         raise StoreUnavailable(_TOO_LATE, retry_after=1)
 
     def _read_commit(self, chat: ChatRef, answer: bytes, reply: list[Any]) -> bytes:

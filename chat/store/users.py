@@ -38,7 +38,7 @@ class Users:
         """Raises KeyRejected, unless the caller's key is good or it needs none."""
         place = [record_key(caller.owner)]
         if caller.key_hash and not self._store.run("check", place, caller.key_hash):
-            raise KeyRejected("This key is invalid or has been revoked.")
+            raise KeyRejected("This key is not valid, or not any more.")
 
     def add(self, owner: str, limits: dict[str, str]) -> UserKey:
         """Give a user a (further) key."""

@@ -86,7 +86,7 @@ class Agents:
         own = {agent: link.last_seen() for agent, link in list(self._links.items())}
         return [own.get(other.agent, other) for other in self._pool.connections()]
 
-    # For calls (`Exchange`).
+    # For calls (`AgentExchange`).
 
     def dispatch(
         self, call: AgentCall, data: bytes, preferred: str, excluded: str

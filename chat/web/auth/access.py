@@ -52,7 +52,7 @@ class Access:
         self._known_valid.add(caller.key_hash)
 
     def was_valid(self, caller: Caller) -> bool:
-        """Whether this instance has seen the key valid before, or none is needed.
+        """Whether this instance has found the key valid before, or none is needed.
 
         Such a key is checked by the script that begins a turn, in the same round trip; an unknown
         one before the body of its request is parsed.
