@@ -121,14 +121,16 @@ def connect_redis(settings: Settings, seconds: float) -> Redis:
     }
     kind: Any = RedisCluster if settings.redis_cluster else Redis
     if settings.redis_url:
-        return kind.from_url(settings.redis_url, **options)  # type: ignore[no-any-return]
-    return kind(  # type: ignore[no-any-return]
+        from_url: Redis = kind.from_url(settings.redis_url, **options)
+        return from_url
+    redis: Redis = kind(
         host=settings.redis_host,
         port=settings.redis_port,
         password=settings.redis_password or None,
         ssl=settings.redis_tls or _is_upstash(settings),
         **options,
     )
+    return redis
 
 
 def _is_upstash(settings: Settings) -> bool:

@@ -18,9 +18,11 @@ import uuid
 from contextlib import suppress
 from functools import partial
 
+import msgspec
+
 from chat.core.errors import NoAgent, StoreUnavailable
 from chat.models.agents.call import AgentCall
-from chat.models.agents.connection import AgentReply, Connection
+from chat.models.agents.connection import AgentConnection, AgentReply
 from chat.models.agents.link import AgentLink, ReplyForwarder
 from chat.models.agents.wire import Question
 from chat.store.agent_pool import InboxEntry, LastSeen, Pool
@@ -54,8 +56,8 @@ class Agents:
             raise _no_agent()
         return AgentCall(self, uuid.uuid4().hex, question, preferred, self._silence_seconds)
 
-    def new_connection(self) -> Connection:
-        return Connection(self._ping_seconds, self._silence_seconds, time.monotonic())
+    def new_connection(self) -> AgentConnection:
+        return AgentConnection(self._ping_seconds, self._silence_seconds, time.monotonic())
 
     def attach(self, link: AgentLink) -> None:
         """Add an agent that has connected; an older link of the same agent is closed."""
@@ -202,4 +204,5 @@ def _no_agent() -> NoAgent:
 
 def _reply_of(entry: InboxEntry) -> AgentReply:
     """An agent's reply, as it came from another instance."""
-    return AgentReply(entry.question, entry.kind, entry.at, entry.text)  # type: ignore[arg-type]
+    facts = {"question": entry.question, "kind": entry.kind, "at": entry.at, "text": entry.text}
+    return msgspec.convert(facts, AgentReply)

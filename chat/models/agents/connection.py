@@ -31,7 +31,7 @@ class AgentReply(msgspec.Struct, frozen=True):
     text: str = ""
 
 
-class Connection:
+class AgentConnection:
     """The state of one agent's connection; `now` is a monotonic clock in seconds."""
 
     def __init__(self, ping_seconds: float, patience_seconds: float, now: float) -> None:
