@@ -215,6 +215,7 @@ class Breaker:
 
 
 def main() -> int:
+    """Run the chaos, print the table; the number of things that went wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=10_000)
     parser.add_argument("--minutes", type=float, default=15, help="at most")

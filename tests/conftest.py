@@ -15,6 +15,7 @@ from chat.web.auth.jwks import KeySet
 from dev.model import ModelServer
 from dev.redis_server import RedisCluster, RedisServer, find_binary
 from tests.harness import UPSTREAM_KEY, Client, Function, StartFunction, wait_until
+from tests.quick import forbid_processes, is_quick
 from tests.traces import dump, find_secret
 from tests.websocket import Agents, connections
 
@@ -30,6 +31,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--cluster", action="store_true", help="run on a Redis Cluster of 3 masters")
     parser.addoption("--relay", default="on", help="off: each stream has a thread of its own")
     parser.addoption("--server", default="", help="path of the Redis or Valkey server to run on")
+    parser.addoption("--quick", action="store_true", help="only what needs no Redis, no process")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("quick"):
+        items[:] = [item for item in items if is_quick(item)]
+        forbid_processes()
 
 
 @pytest.fixture(scope="session")

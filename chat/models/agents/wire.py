@@ -93,6 +93,7 @@ def text_of(message: Message) -> str:
 
 
 def write(id: str, message: str, data: str = "", **more: str) -> str:
+    """A message as the protocol has it."""
     return msgspec.json.encode({"id": id, "message": message, "data": data, **more}).decode()
 
 
@@ -102,4 +103,5 @@ def write_answer(content: str, response_id: str, conversation_id: str) -> str:
 
 
 def is_agent_id(text: str) -> bool:
+    """Whether an agent may call itself that."""
     return bool(_AGENT_ID.fullmatch(text))
