@@ -212,7 +212,7 @@ class StreamRead:
         """The socket that shows the reply; None once that has come, -1 when nothing was sent."""
         if not self.sent:
             return -1
-        return None if self._came else int(self._connection._sock.fileno())
+        return None if self._came else int(self._connection._sock.fileno())  # noqa: SLF001
 
     def is_ready(self) -> bool:
         """Whether the reply, or what prevents it, has come; at once."""

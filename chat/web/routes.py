@@ -171,6 +171,7 @@ def json_response(
 def error_response(
     error: ChatkeepError, write: Callable[[ChatkeepError], object] = write_error
 ) -> Response:
+    """The answer that tells an error, in the shape that `write` gives it."""
     return json_response(write(error), error.status, error.headers)
 
 

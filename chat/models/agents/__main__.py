@@ -234,6 +234,7 @@ def _options() -> argparse.Namespace:
 
 
 def main() -> int:
+    """Connect, and answer until SIGTERM or Ctrl-C."""
     options = _options()
     upstream = Upstream(options.upstream, options.upstream_key, _MODEL_SILENCE_SECONDS)
     url = register_url(options.server)
