@@ -47,9 +47,11 @@ class RequestEntry(msgspec.Struct):
 
     @property
     def milliseconds(self) -> int:
+        """The time since the request began."""
         return int((time.monotonic() - self.began) * 1000)
 
     def write(self) -> None:
+        """Log the entry, as an error if the status is 5xx."""
         level = logging.ERROR if self.status >= 500 else logging.INFO
         facts = {name: getattr(self, name) for name in _FACTS}
         log.log(level, "%s %s %d", self.method, self.route, self.status, extra={"facts": facts})

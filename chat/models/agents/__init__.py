@@ -57,6 +57,7 @@ class Agents:
         return AgentCall(self, uuid.uuid4().hex, question, preferred, self._silence_seconds)
 
     def new_connection(self) -> AgentConnection:
+        """The state of a new connection, with the ping times of the settings."""
         return AgentConnection(self._ping_seconds, self._silence_seconds, time.monotonic())
 
     def attach(self, link: AgentLink) -> None:
@@ -113,12 +114,15 @@ class Agents:
         raise _no_agent()
 
     def is_here(self, instance: str) -> bool:
+        """Whether this is our own instance."""
         return instance == self._pool.instance
 
     def is_alive(self, instance: str) -> bool:
+        """Whether an instance still sends heartbeats. Raises StoreUnavailable."""
         return self.is_here(instance) or self._pool.is_alive(instance)
 
     def end(self, call: AgentCall, *, complete: bool) -> None:
+        """Remove a call; unless its answer is complete, the agent's instance forgets the question."""
         self._calls.pop(call.question, None)
         if complete or not call.agent:
             return

@@ -98,6 +98,7 @@ class Agent:
             pause = min(pause * 2, _MAX_PAUSE_SECONDS)
 
     def stop(self) -> None:
+        """Take no more questions and wait for those being answered."""
         self._stopped.set()
         self._workers.shutdown(wait=True, cancel_futures=True)
 

@@ -48,6 +48,7 @@ class AgentConnection:
 
     @property
     def busy(self) -> bool:
+        """Whether a question waits or is being answered."""
         return bool(self._waiting or self._open)
 
     def ask(self, question: str, data: str, now: float) -> list[str]:

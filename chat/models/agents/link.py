@@ -66,6 +66,7 @@ class AgentLink:
 
     @property
     def busy(self) -> bool:
+        """Whether a question waits or is being answered."""
         return self._connection.busy or bool(self._calls)
 
     def on_message(self, text: str | bytes) -> list[str]:

@@ -50,7 +50,7 @@ class NativeRoutes(ChatRoutes):
     def resume(
         self, request: Request, caller: Caller, chat_id: str, turn_id: str | None = None
     ) -> Response:
-        """Follow a turn from any offset: the one named, else the running, else the newest one."""
+        """Follow a turn from an offset: the one named, else the running, else the newest one."""
         # A browser's EventSource reconnects with the header and the query of its first request.
         offset = header(request, "Last-Event-ID", "") or request.args.get("after", "0")
         if not (offset.isascii() and offset.isdigit() and len(offset) < 16):
