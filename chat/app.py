@@ -21,7 +21,8 @@ from chat.store.agent_pool import Pool
 from chat.store.chats import Chats
 from chat.store.history import History
 from chat.store.store import Store
-from chat.store.turn_log import TurnLog, TurnLogWriter
+from chat.store.turn_log import TurnLog
+from chat.store.turn_log_writer import TurnLogWriter
 from chat.store.users import Users
 from chat.store.vault import Vault
 from chat.turns.owners import Owners
@@ -117,14 +118,16 @@ def connect_redis(settings: Settings, seconds: float) -> Redis:
     }
     kind: Any = RedisCluster if settings.redis_cluster else Redis
     if settings.redis_url:
-        return kind.from_url(settings.redis_url, **options)  # type: ignore[no-any-return]
-    return kind(  # type: ignore[no-any-return]
+        from_url: Redis = kind.from_url(settings.redis_url, **options)
+        return from_url
+    client: Redis = kind(
         host=settings.redis_host,
         port=settings.redis_port,
         password=settings.redis_password or None,
         ssl=settings.redis_tls or _is_upstash(settings),
         **options,
     )
+    return client
 
 
 def _is_upstash(settings: Settings) -> bool:

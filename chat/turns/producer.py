@@ -28,14 +28,14 @@ from chat.core.events import STATUS_OF, Delta, Ended, Event, Started, TurnIds
 from chat.core.http1 import ProtocolError
 from chat.core.limits import RateStatus
 from chat.core.messages import Ask, ChatRef, TurnRef, read_answer, write_assistant_message
-from chat.core.outcomes import Begun, LogEnd
+from chat.core.outcomes import Begun, Finished, LogEnd
 from chat.core.prompt import estimate_text
 from chat.core.usage import Used
 from chat.host.shutdown import Shutdown
 from chat.models.upstream import ModelCall
 from chat.settings import Settings
 from chat.store.history import History
-from chat.store.turn_log import LOST, LogBuffer, TurnLogWriter
+from chat.store.turn_log_writer import LOST, LogBuffer, TurnLogWriter
 
 _STEP_SECONDS = 0.5
 _MAX_CONTINUATIONS = 5
@@ -97,7 +97,7 @@ class Producer:
             continuations=_MAX_CONTINUATIONS if ask.autocontinue else 0,
         )
         self._box = LogBuffer(place.chat, begun.ref, history.lease_ms, begun.now_ms)
-        self._writer.open(self._box)
+        self._writer.attach(self._box)
         self._began_at = now
         self._store_away_at: float | None = None
 
@@ -222,7 +222,7 @@ class Producer:
         self.ended = self._settle()
         if self.ended is None:
             return self._turn.tick(time.monotonic())
-        self._writer.close(self._box)
+        self._writer.detach(self._box)
         return [self.ended]
 
     def _settle(self) -> Ended | None:
@@ -266,8 +266,7 @@ class Producer:
             finish_reason=turn.finish_reason or ("error" if turn.error else None),
             usage=turn.usage,
         )
-        stored = self._history.commit(
-            place.chat,
+        finished = Finished(
             place.begun.ref,
             place.ask,
             answer,
@@ -281,6 +280,7 @@ class Producer:
             forks=place.forks,
             agent=self._call.agent,
         )
+        stored = self._history.commit(place.chat, finished)
         if stored != answer:  # somebody else has ended it before
             return ended_as_stored(stored)
         if turn.error:

@@ -35,7 +35,8 @@ from chat.models.choice import Models
 from chat.settings import Settings
 from chat.store.chats import Chats
 from chat.store.history import History
-from chat.store.turn_log import TurnLog, TurnLogWriter
+from chat.store.turn_log import TurnLog
+from chat.store.turn_log_writer import TurnLogWriter
 from chat.store.users import Users
 from chat.turns.producer import Producer, TurnPlan
 from chat.turns.reader import Reader
@@ -214,7 +215,7 @@ class Turns:
         """What the turn goes on from; a linear chat's is there already."""
         if ask.parent_id is None and not begun.forks:
             return _Branch(begun.messages, begun.start, begun.revision - 1, linear=True)
-        leaf = branches.parent_place(ask.parent_id, begun.revision)
+        leaf = branches.parent_index(ask.parent_id, begun.revision)
         ranges = [] if leaf is None else branches.path(branches.read_forks(begun.forks), leaf)
         messages = self._history.read_ranges(chat, branches.newest(ranges, _MAX_OF_A_BRANCH))
         ids = [branches.ROOT, None, *map(id_of, messages[-2:])]
@@ -303,7 +304,7 @@ def _refused(limited: Limited) -> RateLimited:
 
 def _changed(outcome: Changed) -> ChatChanged:
     return ChatChanged(
-        f"The chat is at revision {outcome.revision} by now.",
+        f"The chat is already at revision {outcome.revision}.",
         revision=outcome.revision,
         messages=[msgspec.Raw(message) for message in outcome.messages],
     )
