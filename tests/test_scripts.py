@@ -8,7 +8,7 @@ import pytest
 
 from chat.store.scripts import load_scripts, parse_script
 from chat.store.store import Store
-from dev.redis_server import RedisServer
+from dev.redis_server import RedisCluster, RedisServer
 from tests.harness import ROOT
 
 LUA = sorted((ROOT / "chat/store/lua").rglob("*.lua"))
@@ -16,8 +16,9 @@ CHAT = {"chat": "ck:{scripts}:chat:x"}
 
 
 @pytest.fixture
-def store(redis_server: RedisServer) -> Store:
-    return Store(redis_server.client, lock_keys_only=False, cluster=False)
+def store(redis_server: RedisServer | RedisCluster) -> Store:
+    is_cluster = isinstance(redis_server, RedisCluster)
+    return Store(redis_server.client, lock_keys_only=False, cluster=is_cluster)
 
 
 def test_a_header_becomes_lua_that_names_keys_and_arguments_in_order() -> None:

@@ -43,7 +43,8 @@ class Signature(msgspec.Struct, frozen=True):
             values.append(given[self.optional])
             known += 1
         if len(given) != known:
-            unknown = sorted(set(given) - {*self.names, self.optional, self.variadic})
+            declared = filter(None, (*self.names, self.optional, self.variadic))
+            unknown = sorted(set(given).difference(declared))
             raise TypeError(f"{', '.join(map(repr, unknown))} is unknown")
         return values
 

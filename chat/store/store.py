@@ -194,10 +194,10 @@ def _exchange(connection: Any, command: Command) -> Any:
 
 
 class StreamRead:
-    """A blocking read of a stream, on a connection of its own from `send` to `read` or `close`.
+    """A blocking read of a stream, on a connection that is its own from `send` to `read` or `close`.
 
-    It does not follow a key that has moved within a cluster: it fails, and the next `read_stream`
-    of that key brings the client up to date.
+    It does not follow a cluster whose keys have moved: then it fails, and whoever reads the key by
+    `read_stream` next brings the client up to date.
     """
 
     def __init__(self, key: str, pool_of: Callable[[str], Any]) -> None:

@@ -88,7 +88,7 @@ class TurnLog:
 
 
 class Tail:
-    """The next entries of one log: `ask`, then `read` once `fileno` is readable and `is_ready`.
+    """What comes next in one log: `ask`, then `read` once `fileno` shows something and `is_ready`.
 
     From `ask` to `read` it has a connection of its own, which `close` gives up.
     """
@@ -104,7 +104,7 @@ class Tail:
 
     @property
     def asked(self) -> bool:
-        """Whether a request is under way, whose reply can be `read`."""
+        """Whether there is something to `read`."""
         return self._read.sent
 
     def ask(self, offset: int, wait_seconds: float) -> None:
@@ -115,7 +115,7 @@ class Tail:
         """The entries that came, if any; raises StoreUnavailable, also after so many seconds."""
         rows = self._read.read(longest)
         entries = self._logs.entries(self._chat, rows)
-        if rows and not entries:  # only a request to stop: wait for what follows it
+        if rows and not entries:  # nothing but a request to stop: wait for what follows
             self._stop_id = rows[-1][0].decode()
         return entries
 
