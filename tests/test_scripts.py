@@ -32,7 +32,10 @@ def test_a_header_becomes_lua_that_names_keys_and_arguments_in_order() -> None:
         "local function one() end",
     ]
     args = {"lease_ms": 7, "name": "ada", "nonce": "n"}
-    assert script.arrange({"logs": ["a", "b"], "chat": "c"}, args) == [3, *"cab", "n", 7, "ada"]
+    assert script.arrange({"logs": ["a", "b"], "chat": "c"}, args) == (
+        tuple("cab"),
+        ("n", 7, "ada"),
+    )
     assert script.arrange({"logs": [], "chat": "c"}, {"lease_ms": 7, "nonce": ""}) == [
         1,
         "c",

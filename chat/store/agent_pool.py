@@ -64,12 +64,14 @@ class Pool:
         """Whether a question may go to another instance, so that our inbox must be read."""
         return bool(self._others)
 
-    def pick(self, question: str, data: bytes, wish: str, without: str) -> tuple[str, str] | None:
+    def pick(
+        self, question: str, data: bytes, preferred: str, excluded: str
+    ) -> tuple[str, str] | None:
         """Choose an agent; a question for one of another instance is put into its inbox.
 
         Returns (agent, instance); ("", instance) when that instance was unknown to us, or our own
-        inbox was gone: call again; None when there is no agent. `wish` is the agent preferred,
-        `without` a member of the pool to leave out.
+        inbox was gone: call again; None when there is no agent. `preferred` is an agent,
+        `excluded` a member of the pool.
         """
         others = self._others
         reply = self._store.run(
@@ -80,8 +82,8 @@ class Pool:
                 "inboxes": [inbox_key(instance) for instance in others],
             },
             own_instance=self.instance,
-            preferred=wish,
-            excluded=without,
+            preferred=preferred,
+            excluded=excluded,
             question=question,
             data=self._vault.seal(_SEALED_FOR, data) if others else b"",
             instances=others,

@@ -44,17 +44,14 @@ class History(HistoryReader):
         self._ttl_ms = int(settings.chat_ttl_seconds * 1000)
         self._log_ms = int(settings.log_seconds * 1000)
         self._gives_titles = settings.titles != "off"
-        limits, all_tokens = settings.limits, settings.global_daily_token_budget
-        self._limits: dict[str, str | int] = {
-            "rates": limits.rates,
-            "daily_tokens": limits.daily_token_budget,
-            "concurrent_turns": limits.max_concurrent_turns,
-            "all_tokens": all_tokens,
-        }
+        self._limits = limits = settings.limits
+        self._rates = limits.rates
+        self._all_tokens = settings.global_daily_token_budget
         # Without users and limits, there is nothing to read in an owner's record.
-        self._reads_record = settings.auth_ways != {"open"} or any(self._limits.values())
+        budgets = (limits.daily_token_budget, limits.max_concurrent_turns, self._all_tokens)
+        self._reads_record = settings.auth_ways != {"open"} or any((self._rates, *budgets))
         # Only with a common budget, which a cluster cannot have: the key may lie on another node.
-        self._everybody = {"everybody": EVERYBODY_KEY} if all_tokens else {}
+        self._everybody = {"everybody": EVERYBODY_KEY} if self._all_tokens else {}
 
     def begin(self, chat: ChatRef, caller: Caller, nonce: str, ask: Ask | None = None) -> Outcome:
         """Check the caller, take the chat's lease and read what the prompt is made of.
@@ -65,7 +62,7 @@ class History(HistoryReader):
         repeat = ask.repeat if ask else None
         reply = self._store.run(
             "begin",
-            self._keys(chat, nonce) | {"record": record_key(chat.owner)} | self._everybody,
+            {**self._keys(chat, nonce), "record": record_key(chat.owner), **self._everybody},
             nonce=nonce,
             lease_ms=self.lease_ms,
             deadline_ms=self._clock.deadline_ms,
@@ -80,7 +77,10 @@ class History(HistoryReader):
             chat_id=chat.id,
             key_hash=caller.key_hash,
             reads_record=_flag(self._reads_record),
-            **self._limits,
+            rates=self._rates,
+            daily_tokens=self._limits.daily_token_budget,
+            concurrent_turns=self._limits.max_concurrent_turns,
+            all_tokens=self._all_tokens,
         )
         return self._read_begin(chat, nonce, reply)
 
@@ -95,9 +95,11 @@ class History(HistoryReader):
         title = ask.title or (first_words(ask.content) if self._gives_titles else "")
         reply = self._store.run(
             "commit",
-            self._keys(chat, turn.ref.nonce)
-            | {"chats": chats_key(chat.owner)}
-            | self._accounts(chat),
+            {
+                **self._keys(chat, turn.ref.nonce),
+                **self._accounts(chat),
+                "chats": chats_key(chat.owner),
+            },
             nonce=turn.ref.nonce,
             index=turn.ref.index + 1,
             message_id=turn.ref.message_id,
@@ -131,7 +133,7 @@ class History(HistoryReader):
         """
         stored: bytes | None = self._store.run(
             "drop",
-            self._keys(chat, ref.nonce) | self._accounts(chat),
+            {**self._keys(chat, ref.nonce), **self._accounts(chat)},
             nonce=ref.nonce,
             index=ref.index + 1,
             message_id=ref.message_id,
@@ -156,8 +158,11 @@ class History(HistoryReader):
 
     def _accounts(self, chat: ChatRef) -> dict[str, str]:
         """The keys in which a turn is accounted for."""
-        own = {"usage": usage_key(chat.owner), "record": record_key(chat.owner)}
-        return own | self._everybody
+        return {
+            "usage": usage_key(chat.owner),
+            "record": record_key(chat.owner),
+            **self._everybody,
+        }
 
     def _changed_fields(self, chat: ChatRef, turn: Finished) -> list[str | bytes | int]:
         """Names and values of the fields of a chat that a turn changes, besides what all change."""

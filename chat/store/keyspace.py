@@ -16,7 +16,7 @@
     ck:inbox:{agents}:<instance>      STREAM  questions for its agents, answers to its questions;
                                               entries: agent_pool.py
 
-TTL: chat and history live CHAT_TTL_SECONDS from their last change (0: for ever). A log has none
+TTL: chat and history live CHAT_TTL_SECONDS from their last change (0: they never expire). A log has none
 while its turn is running, so that a dead turn can still be recovered, and LOG_SECONDS from its end.
 gone: a day. An inbox: 2.5 AGENT_PING_SECONDS, extended while its instance is alive.
 

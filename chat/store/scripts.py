@@ -5,14 +5,15 @@
     --#include clock spent             the text of parts/clock.lua and parts/spent.lua
 
 Each header line becomes Lua in its place: `local chat, history = KEYS[1], KEYS[2]`. A long list of
-names may be spread over several lines. So no script counts positions in KEYS and ARGV, and a caller
-that forgets a name, or invents one, is told so before anything is sent.
+names may be spread over several lines. So no script counts positions in KEYS and ARGV, and a call
+with a missing or unknown name raises TypeError before anything is sent.
 """
 
 import functools
 import hashlib
+import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,27 +27,32 @@ _NAME = re.compile(r"([a-z_]+)(\?|\.\.\.)?")
 class Signature(msgspec.Struct, frozen=True):
     """The names of a script's keys, or of its arguments, in the order in which it takes them."""
 
-    names: tuple[str, ...] = ()
-    optional: str = ""
-    variadic: str = ""
+    names: tuple[str, ...]
+    optional: str
+    variadic: str
+    pick: Callable[[Mapping[str, Any]], tuple[Any, ...]]  # the values of `names`
 
-    def arrange(self, given: Mapping[str, Any]) -> list[Any]:
+    def arrange(self, given: Mapping[str, Any]) -> tuple[Any, ...]:
         """The values in order; raises TypeError when a name is missing or unknown."""
         try:
-            values = [given[name] for name in self.names]
-            if self.variadic:
-                values += _as_list(given[self.variadic])
+            values = self.pick(given)
+            if len(values) == len(given) and not self.variadic:
+                return values
+            return values + self._last(given)
         except KeyError as missing:
             raise TypeError(f"{missing} is missing") from None
-        known = len(self.names) + bool(self.variadic)
-        if self.optional and self.optional in given:
-            values.append(given[self.optional])
-            known += 1
-        if len(given) != known:
-            declared = filter(None, (*self.names, self.optional, self.variadic))
-            unknown = sorted(set(given).difference(declared))
+
+    def _last(self, given: Mapping[str, Any]) -> tuple[Any, ...]:
+        """What follows the values of `names`."""
+        declared = filter(None, (*self.names, self.optional, self.variadic))
+        if unknown := sorted(set(given).difference(declared)):
             raise TypeError(f"{', '.join(map(repr, unknown))} is unknown")
-        return values
+        if self.optional:
+            return (given[self.optional],)
+        values = given[self.variadic]
+        if isinstance(values, str | bytes):  # which Python would take for a list of characters
+            raise TypeError(f"{values!r} is not a list")
+        return tuple(values)
 
 
 class Script(msgspec.Struct, frozen=True):
@@ -58,14 +64,12 @@ class Script(msgspec.Struct, frozen=True):
     keys: Signature
     args: Signature
 
-    def arrange(self, keys: Mapping[str, Any], args: Mapping[str, Any]) -> list[Any]:
-        """What follows the hash in EVALSHA: the number of keys, keys, arguments.
-
-        Raises TypeError when a name is missing or unknown.
-        """
+    def arrange(
+        self, keys: Mapping[str, Any], args: Mapping[str, Any]
+    ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        """Keys and arguments in order; raises TypeError when a name is missing or unknown."""
         try:
-            ordered = self.keys.arrange(keys)
-            return [len(ordered), *ordered, *self.args.arrange(args)]
+            return self.keys.arrange(keys), self.args.arrange(args)
         except TypeError as error:
             raise TypeError(f"{self.name}.lua: {error}") from None
 
@@ -103,12 +107,6 @@ def parse_script(name: str, text: str, parts: Mapping[str, str], first_line: str
     return Script(name, source, sha1, keys, args)
 
 
-def _as_list(values: Any) -> Any:
-    if isinstance(values, str | bytes):  # which Python would take for a list of characters
-        raise TypeError(f"{values!r} is not a list")
-    return values
-
-
 def _read_signature(script: str, words: list[str]) -> Signature:
     names: list[str] = []
     marks: list[str] = []
@@ -120,12 +118,21 @@ def _read_signature(script: str, words: list[str]) -> Signature:
         marks.append(match[2] or "")
     if any(marks[:-1]):
         raise ValueError(f"{script}.lua: only the last name may have a mark: {words}")
-    match marks[-1:]:
-        case ["?"]:
-            return Signature(tuple(names[:-1]), optional=names[-1])
-        case ["..."]:
-            return Signature(tuple(names[:-1]), variadic=names[-1])
-    return Signature(tuple(names))
+    mark = marks[-1] if marks else ""
+    last = names.pop() if mark else ""
+    return Signature(
+        tuple(names),
+        optional=last if mark == "?" else "",
+        variadic=last if mark == "..." else "",
+        pick=_picker(names),
+    )
+
+
+def _picker(names: list[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+    """A function that picks values by name, as fast as Python can."""
+    if len(names) > 1:
+        return operator.itemgetter(*names)
+    return lambda given: tuple(given[name] for name in names)
 
 
 def _locals(table: str, words: list[str], first: int) -> str:

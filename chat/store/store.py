@@ -69,7 +69,7 @@ class Store:
         """
         try:
             execute = self._client.execute_command if self._cluster else self._connection.execute
-            command = self.command(script, keys, **args)
+            command = self._command(script, keys, args)
             try:
                 return execute(*command)
             except NoScriptError:
@@ -79,9 +79,13 @@ class Store:
 
     def command(self, script: str, keys: Keys, /, **args: Argument) -> Command:
         """A script as a command for `send`; raises TypeError for a missing or unknown name."""
+        return self._command(script, keys, args)
+
+    def _command(self, script: str, keys: Keys, args: Mapping[str, Argument]) -> Command:
         found = self._scripts[script]
-        values = [value() if callable(value) else value for value in found.arrange(keys, args)]
-        return ("EVALSHA", found.sha1, *values)
+        named, given = found.arrange(keys, args)
+        values = [value() if callable(value) else value for value in given]
+        return ("EVALSHA", found.sha1, len(named), *named, *values)
 
     def send(self, commands: Sequence[Command]) -> list[Any]:
         """Several commands in one round trip; the reply to one may be a ResponseError.

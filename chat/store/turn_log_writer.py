@@ -153,7 +153,7 @@ class TurnLogWriter:
         with self._changed:
             self._buffers.append(buffer)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._write_for_ever, daemon=True)
+                self._thread = threading.Thread(target=self._run, daemon=True)
                 self._thread.start()
             elif buffer.due_at() < self._wakes_at:
                 self._changed.notify()
@@ -177,7 +177,7 @@ class TurnLogWriter:
                 if buffer.due_at() < self._wakes_at:
                     self._changed.notify()
 
-    def _write_for_ever(self) -> None:
+    def _run(self) -> None:
         while True:
             try:
                 self._write_what_is_due()

@@ -4,7 +4,7 @@
 --#keys chat history log record everybody?
 -- everybody: only with a budget for all owners together. nonce '': only read. deadline_ms '': none.
 --#args nonce lease_ms deadline_ms asked streamed idempotency_field body_hash look_up
--- revision '': any. ttl_ms 0: for ever. The limits are those of an owner without its own; 0: none.
+-- revision '': any. ttl_ms 0: never expires. Limits: of an owner without its own; 0: no limit.
 --#args revision ttl_ms must_exist chat_id key_hash reads_record
 --#args rates daily_tokens concurrent_turns all_tokens
 --#include clock spent is_good read_owner admit count_in expire

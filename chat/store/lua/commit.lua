@@ -4,13 +4,13 @@
 --#keys chat history chats log usage record everybody?
 -- index, message_id: those of the answer. deadline_ms '': none. log_ms 0: the turn has no log.
 --#args nonce index message_id chat_id began_ms now_ms deadline_ms user answer
--- first_title: for a chat that never had one. ttl_ms 0: for ever. fields: further ones of the chat.
+-- first_title: for a chat that never had one. ttl_ms 0: never expires. fields: further ones of the chat.
 --#args prompt_tokens completion_tokens ttl_ms log_ms ending length rest error first_title
 --#args usage_line used_tokens fields...
 --#include clock spent account stored_message expire
 
--- The nonce is the fencing token. Whoever comes second, be it a zombie or this caller whose first
--- reply was lost, is told what was stored.
+-- The nonce is the fencing token. A second commit, of a zombie or of this caller whose first reply
+-- was lost, changes nothing and gets what was stored.
 local turn, created_at, prompt_sum, completion_sum, logs, title, counted = unpack(redis.call(
   'HMGET', chat, 'turn', 'created_at', 'prompt_tokens', 'completion_tokens', 'logs', 'title',
   'counted'))
@@ -19,7 +19,7 @@ if turn ~= nonce then
   return message and {'settled', message} or {'gone'}
 end
 
--- A commit that waited in a frozen Redis: its client has been told that nothing was stored.
+-- A commit that waited in a frozen Redis comes too late: its client has got an error already.
 local now = clock()
 if deadline_ms ~= '' and now > tonumber(deadline_ms) then return {'late', now} end
 

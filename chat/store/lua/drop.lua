@@ -12,7 +12,7 @@ if turn ~= nonce then return stored_message(history, index, message_id) end
 redis.call('HDEL', chat, 'turn', 'lease', 'began', 'said', 'counted', idempotency_field)
 if error == '' then
   redis.call('DEL', log)
-elseif log_ms ~= '0' then -- readers elsewhere are told the error
+elseif log_ms ~= '0' then -- readers on other instances get the error from it
   redis.call('XADD', log, '9007199254740991-0', 'e', 'failed', 'n', 0, 'x', '', 'f', error)
   redis.call('PEXPIRE', log, log_ms)
 end

@@ -1,6 +1,6 @@
 -- Change a chat. Returns 1, or 0 when there is no such chat.
 --#keys chat chats history
--- ttl_ms 0: the chat is kept for ever. fields: names and values in turn.
+-- ttl_ms 0: the chat never expires. fields: names and values in turn.
 --#args chat_id ttl_ms fields...
 --#include clock expire
 if redis.call('HEXISTS', chat, 'created_at') == 0 then
