@@ -32,16 +32,10 @@ def test_a_header_becomes_lua_that_names_keys_and_arguments_in_order() -> None:
         "local function one() end",
     ]
     args = {"lease_ms": 7, "name": "ada", "nonce": "n"}
-    assert script.arrange({"logs": ["a", "b"], "chat": "c"}, args) == (
-        tuple("cab"),
-        ("n", 7, "ada"),
-    )
-    assert script.arrange({"logs": [], "chat": "c"}, {"lease_ms": 7, "nonce": ""}) == [
-        1,
-        "c",
-        "",
-        7,
-    ]
+    keys = {"logs": ["a", "b"], "chat": "c"}
+    assert script.arrange(keys, args) == (("c", "a", "b"), ("n", 7, "ada"))
+    without = script.arrange({"logs": [], "chat": "c"}, {"lease_ms": 7, "nonce": ""})
+    assert without == (("c",), ("", 7))
 
 
 def test_a_list_that_is_all_there_is_is_not_copied() -> None:

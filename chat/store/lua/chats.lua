@@ -1,6 +1,6 @@
 -- List chat ids, newest first.
 --#keys chats
--- last_score, last_id: of the last chat the caller has seen ('' = none); ttl_ms 0: they never expire.
+-- last_score, last_id: of the last chat the caller has seen ('' = none). ttl_ms 0: never expire.
 --#args limit last_score last_id ttl_ms
 -- Returns {id, score, id, score, ...}.
 --#include clock

@@ -4,7 +4,7 @@
 --#keys chat history chats log usage record everybody?
 -- index, message_id: those of the answer. deadline_ms '': none. log_ms 0: the turn has no log.
 --#args nonce index message_id chat_id began_ms now_ms deadline_ms user answer
--- first_title: for a chat that never had one. ttl_ms 0: never expires. fields: further ones of the chat.
+-- first_title: for a chat that never had one. ttl_ms 0: never expires. fields: others, in turn.
 --#args prompt_tokens completion_tokens ttl_ms log_ms ending length rest error first_title
 --#args usage_line used_tokens fields...
 --#include clock spent account stored_message expire
