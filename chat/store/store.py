@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import hiredis
-from redis import ConnectionPool, Redis
+from redis import ConnectionPool, Redis, RedisCluster
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import (
     NoScriptError,
@@ -48,7 +48,7 @@ class Store:
     """
 
     def __init__(
-        self, connect: Callable[[], "Redis"], *, lock_keys_only: bool, cluster: bool
+        self, connect: Callable[[], Redis | RedisCluster], *, lock_keys_only: bool, cluster: bool
     ) -> None:
         # Upstash locks the whole database for a script that does not carry this line;
         # every other server refuses a script that does.
