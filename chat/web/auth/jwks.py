@@ -1,7 +1,7 @@
 """The keys that tokens are signed with: a set (JWKS, RFC 7517) that the issuer publishes at a URL.
 
 The set is kept and read without a lock; it is fetched again when it is too old or a token names a
-key that is not in it. A server of keys that is down, slow or talks nonsense changes nothing for the
+key that is not in it. A server of keys that is down, slow or sends garbage changes nothing for the
 tokens whose key is known already. PyJWT and urllib3 are imported by the first fetch, not before.
 """
 
