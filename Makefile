@@ -6,7 +6,7 @@
 # make bench  how fast it is, beside other ways to do the same; what a turn costs in Redis commands
 # make bench-peers   install LiteLLM and Portkey into .peers/, for `make bench` to measure as well
 # make check  style and types
-# make docs   write the settings into .env.example and README.md
+# make docs   write the settings into .env.example and docs/settings.md
 # make lock   compile requirements*.in into requirements*.txt
 
 PYTHON ?= python3
