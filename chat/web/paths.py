@@ -1,4 +1,8 @@
-"""What a path leads to: `/conversations/<chat_id>` and the like; words win over variables."""
+"""What a path leads to: `/conversations/<chat_id>` and the like; words win over variables.
+
+Not werkzeug's router: for our 36 routes it takes 5.1 ms to build, which every cold start pays, and
+this tree 0.03 ms; a match takes 4.3 and 1.9 microseconds (measured in one run, Python 3.11).
+"""
 
 from collections.abc import Iterator
 from typing import Generic, TypeVar
@@ -16,7 +20,7 @@ class Paths(Generic[Found]):
 
     def add(self, method: str, path: str, what: Found) -> None:
         """`<name>` stands for any segment, `<not_reserved:name>` for any but the reserved words,
-        `<path:name>` for all that is left.
+        `<path:name>` for the rest of the path.
         """
         node = self._root
         for segment in _split(path):
