@@ -1,14 +1,17 @@
 """What is written down is true: settings, commands, dependencies."""
 
 import importlib.util
+import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from dev.docs import env_example, with_settings
-from tests.harness import ROOT, all_routes
+from tests.conftest import StartFunction
+from tests.harness import ADMIN_KEY, ROOT, all_routes
 
 _PAGES = sorted(
     str(page.relative_to(ROOT)) for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
@@ -116,3 +119,34 @@ def test_every_route_stands_in_a_table() -> None:
         path = route.path.replace("not_reserved:", "").replace("path:", "")
         if (route.method, path) != ("DELETE", "/<chat_id>/chat"):  # said beside /<chat_id>
             assert f"| `{route.method}` | `{path}` |" in tables, route
+
+
+def test_every_call_of_the_readme_works_in_its_order(
+    start_function: StartFunction, chat_id: str
+) -> None:
+    if not shutil.which("curl"):
+        assert not os.environ.get("CI"), "curl is missing"
+        pytest.skip("curl is missing")
+    function = start_function(ADMIN_KEY=ADMIN_KEY)
+    real = {"localhost:8080": f"127.0.0.1:{function.port}", "/demo/": f"/{chat_id}/"}
+    shown = {
+        '"id":"': r"msg_1fc39\.\.\.",
+        'event: completed\ndata: {"id":"': r"msg_3b8e1\.\.\.",
+        '"token":"': r"ck_ada_5ab51ecf\.\.\.",
+    }
+    for call in re.findall(r"^ *\$ (curl .+)$", _read("README.md"), re.M):
+        for there, here in real.items():
+            call = re.sub(there, here, call)
+        answer = _run(call.replace("curl", "curl --silent --show-error --fail-with-body", 1))
+        for before, there in shown.items():
+            if found := re.search(re.escape(before) + r"(\w+)", answer):
+                real.setdefault(there, found[1])
+
+
+def _run(call: str) -> str:
+    environment = os.environ | {"ADMIN_KEY": ADMIN_KEY}
+    done = subprocess.run(
+        ["bash", "-c", call], env=environment, capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 0, f"{call}: {done.stdout}{done.stderr}"
+    return done.stdout
