@@ -4,16 +4,18 @@ import itertools
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from chat.web.auth.idtokens import IdTokens, KeySet
+from chat.web.auth.idtokens import IdTokens
+from chat.web.auth.jwks import KeySet
 from dev.model import ModelServer
 from dev.redis_server import RedisCluster, RedisServer, find_binary
-from tests.harness import UPSTREAM_KEY, Client, Function, dump, find_secret, wait_until
+from tests.harness import UPSTREAM_KEY, Client, Function, StartFunction, wait_until
+from tests.traces import dump, find_secret
 from tests.websocket import Agents, connections
 
 if TYPE_CHECKING:
@@ -73,9 +75,6 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield folder
     for log in folder.iterdir():
         assert find_secret(log.read_bytes()) is None, log
-
-
-StartFunction = Callable[..., Function]
 
 
 @pytest.fixture(scope="session")

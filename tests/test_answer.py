@@ -52,9 +52,10 @@ def test_done_is_an_end_even_without_a_finish_reason() -> None:
 def test_a_finish_reason_is_an_end_even_without_done() -> None:
     turn = _turn()
     turn.receive(_chunk("x", "length"), 101)
-    assert not turn.ending, "the usage may still come"
+    before = turn.ending
     turn.upstream_ended()
-    assert (turn.ending, turn.finish_reason) == ("completed", "length")
+    assert (before, turn.ending) == (None, "completed"), "the usage may still come"
+    assert turn.finish_reason == "length"
 
 
 def test_a_connection_lost_after_the_finish_reason_loses_nothing() -> None:
