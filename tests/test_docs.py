@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from dev.docs import env_example, with_settings
-from tests.conftest import StartFunction
-from tests.harness import ADMIN_KEY, ROOT, all_routes
+from tests.harness import ADMIN_KEY, ROOT, StartFunction, all_routes
 
 _PAGES = sorted(
     str(page.relative_to(ROOT)) for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
