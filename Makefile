@@ -7,7 +7,7 @@
 # make chaos         break everything at random for minutes, and count what was lost
 # make bench         speed beside other ways to do the same; what a turn costs in Redis commands
 # make bench-peers   install LiteLLM and Portkey into .peers/, for `make bench` to measure as well
-# make docs          write the settings into .env.example and README.md
+# make docs          write the settings into .env.example and docs/settings.md
 # make lock          compile requirements*.in into requirements*.txt
 # make clean         remove the virtual environment, the data of `make run`, and the peers
 

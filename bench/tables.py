@@ -1,4 +1,4 @@
-"""The readings as tables in Markdown. Pure."""
+"""What was measured as tables of Markdown. Pure."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Value = Callable[[Subject], float | None]
 
 @dataclass(frozen=True)
 class Row:
-    """One measure: what each cell shows, and which value of which subject ours is compared with."""
+    """One measure: what each subject's cell shows, and whom ours is compared with by which value."""
 
     name: str
     cell: Callable[[Subject], str]
@@ -24,7 +24,7 @@ class Row:
 
 
 def write(results: Results, subjects: Sequence[Subject], bounded: Subject, where: str) -> str:
-    """All tables, and how they were measured."""
+    """All tables, and how they came about."""
     growing = [s for s in subjects if s.preload]
     parts = [
         _main_table(results, subjects),
@@ -35,12 +35,12 @@ def write(results: Results, subjects: Sequence[Subject], bounded: Subject, where
     return "\n".join(parts)
 
 
-def with_speed(readme: str, text: str) -> str:
-    """The README with its figures replaced."""
-    before, begin, rest = readme.partition(_BEGIN)
+def with_speed(page: str, text: str) -> str:
+    """The page with its tables replaced."""
+    before, begin, rest = page.partition(_BEGIN)
     _, end, after = rest.partition(_END)
     if not (begin and end):
-        raise ValueError(f"README.md has no {_BEGIN.strip()} ... {_END}")
+        raise ValueError(f"The page has no {_BEGIN.strip()} ... {_END}")
     return before + begin + text + end + after
 
 

@@ -1,4 +1,4 @@
-"""`make docs`: write the settings from their table into .env.example and README.md."""
+"""`make docs`: write the settings from their table into .env.example and docs/settings.md."""
 
 import re
 import textwrap
@@ -13,7 +13,7 @@ _BEGIN, _END = "<!-- settings: written by `make docs` -->\n", "<!-- end of setti
 def env_example() -> str:
     """Every setting with its help, commented out unless one must fill it in."""
     parts = [
-        "# Copy to .env and fill in the first lines. Environment variables take precedence over this file.\n"
+        "# Copy to .env and fill in the first lines. What stands in the environment wins over this file.\n"
     ]
     for field in all_fields():
         name = field.variable
@@ -36,9 +36,9 @@ def settings_table() -> str:
     return "\n".join(rows) + "\n"
 
 
-def with_settings(readme: str) -> str:
-    """The README with its table of settings replaced."""
-    before, _, rest = readme.partition(_BEGIN)
+def with_settings(page: str) -> str:
+    """The page with its table of settings replaced."""
+    before, _, rest = page.partition(_BEGIN)
     _, _, after = rest.partition(_END)
     return before + _BEGIN + settings_table() + _END + after
 
@@ -49,5 +49,5 @@ def _shown(default: object) -> str:
 
 if __name__ == "__main__":
     (ROOT / ".env.example").write_text(env_example())
-    readme = ROOT / "README.md"
-    readme.write_text(with_settings(readme.read_text()))
+    page = ROOT / "docs" / "settings.md"
+    page.write_text(with_settings(page.read_text()))
