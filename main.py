@@ -14,7 +14,7 @@ import flask
 # turn. So nobody looks, until it is out of sight.
 gc.disable()
 
-from chat.app import build
+from chat.app import build, guard_server
 from chat.settings import BadSettings, parse_settings, read_environment
 
 try:
@@ -47,6 +47,7 @@ if flask.has_app_context():
     # Not through the framework's own router: it would answer some paths with pages of HTML, and
     # takes as long as ours.
     flask.current_app.wsgi_app = serve  # type: ignore[method-assign]
+    guard_server(settings)
 
 gc.freeze()
 gc.enable()

@@ -1,6 +1,8 @@
 """Process and sockets; knows no chat.
 
-relay.py      one thread that carries all streams, sockets to sockets
-sockets.py    waiting for a socket
-shutdown.py   SIGTERM
+intake.py          a request reaches the server's threads when it has come whole
+request_buffer.py  where one request ends in the bytes that come (pure)
+relay.py           one thread that carries all streams, sockets to sockets
+sockets.py         waiting for a socket
+shutdown.py        SIGTERM
 """

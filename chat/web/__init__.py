@@ -4,6 +4,7 @@ routes.py      which handler answers which path, and what every answer has in co
 paths.py       the tree of paths
 headers.py     what requests say in their headers
 access_log.py  one JSON line per request
+refusals.py    what is answered in the place of the server, before there is a request
 openapi.py     GET /openapi.json
 auth/          who asks
 apis/          routes, one file per family
