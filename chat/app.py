@@ -1,6 +1,7 @@
 """Puts the app together; the only place that constructs clients."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from flask import Request, Response
@@ -10,6 +11,7 @@ from redis.cluster import RedisCluster
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
+from chat.host.intake import Intake
 from chat.host.relay import Relay
 from chat.host.shutdown import Shutdown
 from chat.models.agents import Agents
@@ -38,6 +40,7 @@ from chat.web.apis.native import NativeRoutes
 from chat.web.auth.access import Access
 from chat.web.live.answer import Talk
 from chat.web.openapi import OpenApi
+from chat.web.refusals import write_refusal
 from chat.web.routes import Router
 
 _REDIS_SECONDS = 1.5
@@ -84,6 +87,15 @@ def build(settings: Settings) -> Callable[[Request], Response]:
         origins=settings.origins,
     )
     return router.answer
+
+
+def guard_server(settings: Settings) -> None:
+    """Have the server give a request a thread when it is whole, and refuse in our words.
+
+    Before its workers are forked; a server that is not gunicorn stays as it is.
+    """
+    refuse = partial(write_refusal, settings.origins)
+    Intake(settings.max_body_bytes, refuse).install()
 
 
 def _agents(settings: Settings, store: Store, vault: Vault) -> Agents:

@@ -16,6 +16,7 @@ OWNERS = {
     "cryptography": ["store/vault.py"],
     "flask": ["web", "app.py", "main.py"],
     "gc": ["main.py"],
+    "gunicorn": ["host/intake.py"],
     "hiredis": ["store/store.py"],
     "jwt": ["web/auth"],
     "openai": ["models/titles.py"],

@@ -4,6 +4,7 @@ routes.py      routing, and what all responses have in common
 paths.py       the tree of paths
 headers.py     what requests say in their headers
 access_log.py  one JSON line per request
+refusals.py    what is answered in the place of the server, before there is a request
 openapi.py     GET /openapi.json
 auth/          authentication: keys and tokens
 apis/          routes and handlers, one file per family
