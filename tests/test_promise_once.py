@@ -35,6 +35,7 @@ def _say_and_join(
     return [first, joined]
 
 
+@pytest.mark.xfail(strict=True, reason="B1: it runs again because the turn is gone")
 def test_a_joined_repeat_does_not_bring_a_deleted_chat_back(
     client: Client, b: Client, model: ModelServer, chat_id: str, gate: threading.Event
 ) -> None:
@@ -46,6 +47,7 @@ def test_a_joined_repeat_does_not_bring_a_deleted_chat_back(
     assert len(model.requests) == 1 and client.get(f"/{chat_id}").status == 404
 
 
+@pytest.mark.xfail(strict=True, reason="B1: it runs again because the turn is gone")
 def test_a_joined_repeat_does_not_run_after_its_turn_was_rolled_back(
     client: Client, b: Client, model: ModelServer, chat_id: str, gate: threading.Event
 ) -> None:
@@ -58,6 +60,7 @@ def test_a_joined_repeat_does_not_run_after_its_turn_was_rolled_back(
     assert said(client, chat_id) == ["never mind"] and len(model.requests) == 2
 
 
+@pytest.mark.xfail(strict=True, reason="B1: drop forgets the key")
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_repeat_after_a_rollback_does_not_run(
     client: Client, b: Client, model: ModelServer, chat_id: str, stream: bool, gate: threading.Event
@@ -77,6 +80,7 @@ def test_a_repeat_after_a_rollback_does_not_run(
     assert said(client, chat_id) == ["never mind"] and len(model.requests) == 2
 
 
+@pytest.mark.xfail(strict=True, reason="D4: delete forgets the keys")
 @pytest.mark.parametrize("path", ["/{}", "/{}/chat", "/conversations/{}", "/me"])
 def test_a_message_that_was_delivered_does_not_run_again_after_its_chat_was_deleted(
     start_function: Any, model: ModelServer, own_redis: RedisServer, chat_id: str, path: str
@@ -116,6 +120,7 @@ def test_a_repeat_whose_answer_has_vanished_takes_bounded_work_and_does_not_run(
     assert len(model.requests) == 1 and "Traceback" not in function.log.read_text()
 
 
+@pytest.mark.xfail(strict=True, reason="B3: the bytes are compared")
 def test_the_same_message_encoded_in_another_way_is_the_same_message(
     client: Client, b: Client, model: ModelServer, chat_id: str
 ) -> None:
@@ -145,6 +150,7 @@ def test_a_message_that_differs_in_anything_is_another_one(
     assert (other.status, other.code) == (409, "idempotency_conflict")
 
 
+@pytest.mark.xfail(strict=True, reason="B4: Last-Event-ID is not read on a POST")
 @pytest.mark.parametrize("running", [True, False])
 def test_a_stream_that_is_asked_for_again_goes_on_where_its_client_was(
     client: Client,
