@@ -12,7 +12,7 @@ import pytest
 from dev.model import Answer, ModelServer
 from dev.redis_server import RedisServer
 from tests.harness import ADMIN_KEY, Client, Function, new_user, traces_of, wait_until
-from tests.promises import frozen, in_background
+from tests.promises import frozen, in_background, keys_of
 from tests.proxy import RedisProxy
 
 FREEZE_SECONDS = 1.75
@@ -40,6 +40,7 @@ def assert_nothing_comes_of_it(client: Client, chat_id: str, count: int = 0) -> 
     ), client.get(f"/{chat_id}/chat").body
 
 
+@pytest.mark.xfail(strict=True, reason="C1: the deadline lies after the time-out")
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_message_that_met_a_short_freeze_is_answered_or_leaves_nothing(
     start: Any, model: ModelServer, own_redis: RedisServer, chat_id: str, stream: bool
@@ -59,6 +60,7 @@ def test_a_message_that_met_a_short_freeze_is_answered_or_leaves_nothing(
         assert len(model.requests) == 1
 
 
+@pytest.mark.xfail(strict=True, reason="C1: no deadline before first contact")
 def test_the_first_message_of_an_instance_whose_redis_is_away_leaves_nothing(
     start: Any, model: ModelServer, own_redis: RedisServer, chat_id: str
 ) -> None:
@@ -90,7 +92,10 @@ def test_what_was_refused_during_a_freeze_is_not_done_after_it(
     assert done == [reply.status == 200 for reply in replies], replies
 
 
-@pytest.mark.parametrize("losses", [1, 2])
+@pytest.mark.parametrize(
+    "losses",
+    [1, pytest.param(2, marks=pytest.mark.xfail(strict=True, reason="C1: it stays begun"))],
+)
 def test_a_begin_whose_reply_was_lost_is_retried_or_taken_back(
     start: Any, model: ModelServer, own_redis: RedisServer, chat_id: str, losses: int
 ) -> None:
@@ -107,6 +112,7 @@ def test_a_begin_whose_reply_was_lost_is_retried_or_taken_back(
             assert_nothing_comes_of_it(client, chat_id, count=2)
 
 
+@pytest.mark.xfail(strict=True, reason="C4: it begins again")
 @pytest.mark.parametrize("how", ["stop", "delete", "rollback"])
 def test_a_begin_that_is_sent_twice_does_not_begin_what_was_ended_in_between(
     start: Any, model: ModelServer, own_redis: RedisServer, chat_id: str, how: str
@@ -140,6 +146,7 @@ def test_a_begin_that_is_sent_twice_does_not_begin_what_was_ended_in_between(
         assert said == {"stop": ["x", "marked-words"], "delete": []}.get(how, ["x", "instead"])
 
 
+@pytest.mark.xfail(strict=True, reason="C2: what is not ours is not caught")
 def test_json_that_is_nested_deeper_than_python_likes_is_refused_and_leaves_the_chat_free(
     start: Any, model: ModelServer, own_redis: RedisServer, chat_id: str
 ) -> None:
@@ -155,6 +162,7 @@ def test_json_that_is_nested_deeper_than_python_likes_is_refused_and_leaves_the_
     assert "Traceback" not in function.log.read_text()
 
 
+@pytest.mark.xfail(strict=True, reason="C3: sending is no part of the loop")
 def test_a_model_that_does_not_read_is_given_up_and_its_turn_is_never_taken_for_dead(
     start: Any, own_redis: RedisServer, chat_id: str
 ) -> None:
@@ -183,6 +191,7 @@ def _active_turn(redis: RedisServer, chat_id: str) -> bool:
     return any(f":chat:{chat_id}".encode() in key for key in redis.client().keys("*"))
 
 
+@pytest.mark.xfail(strict=True, reason="C5: unpack of too many")
 @pytest.mark.parametrize("path", ["/{}", "/me"])
 def test_a_chat_with_eight_thousand_ended_logs_can_be_deleted(
     start: Any, own_redis: RedisServer, chat_id: str, path: str
@@ -218,6 +227,7 @@ def test_a_user_who_has_never_been_is_refused_without_waiting_for_redis_twice(
     assert_nothing_comes_of_it(user, chat_id)
 
 
+@pytest.mark.xfail(strict=True, reason="C1: nobody takes it back")
 def test_an_answer_that_could_not_be_stored_says_so_and_is_not_stored_later(
     start: Any, model: ModelServer, own_redis: RedisServer, chat_id: str, gate: threading.Event
 ) -> None:
@@ -230,4 +240,4 @@ def test_an_answer_that_could_not_be_stored_says_so_and_is_not_stored_later(
         reply = waiting.result(20)
     assert (reply.status, reply.code) == (503, "store_unavailable")
     assert not wait_until(lambda: client.get(f"/{chat_id}/chat").json, 1)
-    assert wait_until(lambda: client.get(f"/{chat_id}").status == 404, 5), "it is taken back"
+    assert wait_until(lambda: not keys_of(own_redis, chat_id), 5), "it is taken back"
