@@ -9,7 +9,7 @@ import pytest
 
 from dev.model import Answer, ModelServer
 from dev.redis_server import RedisServer
-from tests.harness import ADMIN_KEY, Client, Function, new_user, start_stream, wait_until
+from tests.harness import ADMIN_KEY, Client, Function, new_user, start_stream
 from tests.promises import answers_within, in_background
 
 APART_SECONDS = 0.3
