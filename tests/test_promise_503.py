@@ -74,11 +74,14 @@ def test_the_first_message_of_an_instance_whose_redis_is_away_leaves_nothing(
     assert len(model.requests) == 1
 
 
+@pytest.mark.xfail(strict=True, reason="C1: patch and create know no deadline")
 def test_what_was_refused_during_a_freeze_is_not_done_after_it(
     start: Any, own_redis: RedisServer, chat_id: str
 ) -> None:
     client = start().client
     assert client.say(chat_id, "x").status == 200
+    assert client.request("PATCH", f"/{chat_id}", {"title": "before"}).status == 200
+    assert client.post("/conversation", None).status == 200, "so that Redis knows the scripts"
     with frozen(own_redis) as thaw:
         timer = threading.Timer(FREEZE_SECONDS, thaw)
         timer.start()
@@ -88,7 +91,7 @@ def test_what_was_refused_during_a_freeze_is_not_done_after_it(
         timer.join()
     time.sleep(0.2)  # Redis runs what it finds in its sockets
     done = [client.get(f"/{chat_id}").json["title"] == "changed"]
-    done += [len(client.get("/chats").json["data"]) == 2]
+    done += [len(client.get("/chats").json["data"]) == 3]
     assert done == [reply.status == 200 for reply in replies], replies
 
 
@@ -232,9 +235,10 @@ def test_an_answer_that_could_not_be_stored_says_so_and_is_not_stored_later(
     start: Any, model: ModelServer, own_redis: RedisServer, chat_id: str, gate: threading.Event
 ) -> None:
     client = start(STORE_PATIENCE_SECONDS="0", LEASE_SECONDS="15").client
+    client.say("another", "so that Redis knows the scripts")
     model.enqueue(Answer(pieces=["all of ", "it"], gate=gate))
     waiting = in_background(client.say, chat_id, "x")
-    assert wait_until(lambda: len(model.requests) == 1)
+    assert wait_until(lambda: len(model.requests) == 2)
     with frozen(own_redis):
         gate.set()
         reply = waiting.result(20)

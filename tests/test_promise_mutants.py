@@ -52,9 +52,10 @@ def test_a_commit_that_redis_comes_to_too_late_stores_nothing(
 ) -> None:
     """commit.lua: the deadline."""
     client = start(STORE_PATIENCE_SECONDS="0").client
+    client.say("another", "so that Redis knows the scripts")
     model.enqueue(Answer(pieces=["all of ", "it"], gate=gate))
     waiting = in_background(client.say, chat_id, "x")
-    assert wait_until(lambda: len(model.requests) == 1)
+    assert wait_until(lambda: len(model.requests) == 2)
     time.sleep(0.2)
     with frozen(own_redis):
         gate.set()
