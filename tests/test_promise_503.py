@@ -20,12 +20,12 @@ LEASE_SECONDS = 2.0
 
 
 @pytest.fixture
-def start(start_function: Any, model: ModelServer, own_redis: RedisServer) -> Callable[..., Any]:
+def start(start_briefly: Any, model: ModelServer, own_redis: RedisServer) -> Callable[..., Any]:
     """Start an instance on a Redis of its own."""
 
     def start(**settings: str) -> Function:
         own = {"REDIS_URL": own_redis.url, "REDIS_CLUSTER": "no"}
-        function: Function = start_function(**own | settings)
+        function: Function = start_briefly(**own | settings)
         return function
 
     return start
@@ -46,18 +46,26 @@ def test_a_message_that_met_a_short_freeze_is_answered_or_leaves_nothing(
     start: Any, model: ModelServer, own_redis: RedisServer, chat_id: str, stream: bool
 ) -> None:
     client = start().client
-    assert client.say(chat_id, "x").status == 200
+    chats = [f"{chat_id}-{n}" for n in range(4)]
+    assert {client.say(chat, "x").status for chat in chats} == {200}
     with frozen(own_redis) as thaw:
         timer = threading.Timer(FREEZE_SECONDS, thaw)
         timer.start()
-        reply = client.say(chat_id, "y", stream=stream)
+        waiting = []
+        for chat in chats:
+            waiting.append(in_background(client.say, chat, "y", stream=stream))
+            time.sleep(0.05)
+        replies = [future.result(20) for future in waiting]
         timer.join()
-    if reply.status == 200:
-        assert len(client.get(f"/{chat_id}/chat").json) == 4
-    else:
-        assert (reply.status, reply.code) == (503, "store_unavailable")
-        assert_nothing_comes_of_it(client, chat_id, count=2)
-        assert len(model.requests) == 1
+    for chat, reply in zip(chats, replies, strict=True):
+        if reply.status != 200:
+            assert (reply.status, reply.code) == (503, "store_unavailable")
+            active = client.get(f"/{chat}").json["active_turn"]
+            assert active is None, "nobody drives it"
+    time.sleep(LEASE_SECONDS + 0.5)
+    for chat, reply in zip(chats, replies, strict=True):
+        assert len(client.get(f"/{chat}/chat").json) == (4 if reply.status == 200 else 2)
+    assert len(model.requests) == 4 + sum(reply.status == 200 for reply in replies)
 
 
 @pytest.mark.xfail(strict=True, reason="C1: no deadline before first contact")

@@ -16,12 +16,12 @@ from tests.promises import in_background
 
 
 @pytest.fixture
-def start(start_function: Any, model: ModelServer, own_redis: RedisServer) -> Callable[..., Any]:
+def start(start_briefly: Any, model: ModelServer, own_redis: RedisServer) -> Callable[..., Any]:
     """Start an instance with users and these limits, on a Redis of its own."""
 
     def start(**settings: str) -> Function:
         own = {"REDIS_URL": own_redis.url, "REDIS_CLUSTER": "no"}
-        function: Function = start_function(AUTH="keys", ADMIN_KEY=ADMIN_KEY, **own | settings)
+        function: Function = start_briefly(AUTH="keys", ADMIN_KEY=ADMIN_KEY, **own | settings)
         return function
 
     return start

@@ -79,21 +79,21 @@ def test_where_nothing_is_set_nobody_else_may_talk_or_read(
 
 
 @pytest.mark.xfail(strict=True, reason="I1: open is the default")
-def test_an_admin_key_alone_means_that_keys_are_needed(start_function: Any, chat_id: str) -> None:
-    client = start_function(ADMIN_KEY=ADMIN_KEY).client
+def test_an_admin_key_alone_means_that_keys_are_needed(start_briefly: Any, chat_id: str) -> None:
+    client = start_briefly(ADMIN_KEY=ADMIN_KEY).client
     refused = client.say(chat_id, "x")
     assert (refused.status, refused.code) == (401, "key_missing")
     assert new_user(client.base)[1].say(chat_id, "x").status == 200
 
 
-def test_open_means_open(start_function: Any, model: ModelServer, chat_id: str) -> None:
-    function = start_function(AUTH="open")
+def test_open_means_open(start_briefly: Any, model: ModelServer, chat_id: str) -> None:
+    function = start_briefly(AUTH="open")
     assert parse(say(function, chat_id, "X-Forwarded-For: 1.2.3.4", host="a.example"))[0] == 200
 
 
 @pytest.mark.xfail(strict=True, reason="I1: the name alone is looked at")
-def test_an_agent_without_a_key_comes_from_this_machine_itself(start_function: Any) -> None:
-    base = start_function(AUTH="open").client.base
+def test_an_agent_without_a_key_comes_from_this_machine_itself(start_briefly: Any) -> None:
+    base = start_briefly(AUTH="open").client.base
     with pytest.raises(Refused) as refused:
         WebSocket(base, headers={"X-Forwarded-For": "203.0.113.7"}, host="localhost")
     assert refused.value.status in (401, 403)
@@ -143,8 +143,8 @@ def test_a_name_in_the_env_file_that_is_no_setting_is_refused_with_the_nearest_o
 
 
 @pytest.mark.xfail(strict=True, reason="I2: a thousand a second")
-def test_wrong_admin_keys_are_slowed_and_the_right_one_is_not(start_function: Any) -> None:
-    base = start_function(AUTH="keys", ADMIN_KEY=ADMIN_KEY).client.base
+def test_wrong_admin_keys_are_slowed_and_the_right_one_is_not(start_briefly: Any) -> None:
+    base = start_briefly(AUTH="keys", ADMIN_KEY=ADMIN_KEY).client.base
     began = time.monotonic()
     guess = lambda n: Client(base, {"Authorization": f"wrong-{n:020}"}).get("/admin/users")  # noqa: E731
     guesses = [in_background(guess, n) for n in range(60)]
@@ -155,8 +155,8 @@ def test_wrong_admin_keys_are_slowed_and_the_right_one_is_not(start_function: An
     assert as_admin(base).get("/admin/users").status == 200 and time.monotonic() - began < 3
 
 
-def test_the_admin_key_is_looked_at_before_the_body(start_function: Any) -> None:
-    client = start_function(AUTH="keys", ADMIN_KEY=ADMIN_KEY).client
+def test_the_admin_key_is_looked_at_before_the_body(start_briefly: Any) -> None:
+    client = start_briefly(AUTH="keys", ADMIN_KEY=ADMIN_KEY).client
     for headers in ({}, {"Authorization": "wrong"}):
         refused = client.request("POST", "/admin/users/add", b"{" * 1000, **headers)
         assert (refused.status, refused.json) == (401, {"error": "Invalid admin key"})
@@ -242,9 +242,9 @@ def test_the_link_to_older_messages_works_behind_a_path_prefix(
 
 @pytest.mark.xfail(strict=True, reason="I4: cells are written as they are")
 def test_no_cell_of_the_usage_table_is_a_formula(
-    start_function: Any, model: ModelServer, chat_id: str
+    start_briefly: Any, model: ModelServer, chat_id: str
 ) -> None:
-    base = start_function(AUTH="keys", ADMIN_KEY=ADMIN_KEY).client.base
+    base = start_briefly(AUTH="keys", ADMIN_KEY=ADMIN_KEY).client.base
     _, user = new_user(base)
     for name in ('=HYPERLINK("http://x")', "+1+1", "-2+3", "@SUM(A1)", "\t=1"):
         user.say(chat_id, "x", model=name)

@@ -16,12 +16,12 @@ PAST_ANY_DEADLINE_SECONDS = 2.6
 
 
 @pytest.fixture
-def start(start_function: Any, model: ModelServer, own_redis: RedisServer) -> Callable[..., Any]:
+def start(start_briefly: Any, model: ModelServer, own_redis: RedisServer) -> Callable[..., Any]:
     """Start an instance on a Redis of its own."""
 
     def start(**settings: str) -> Function:
         own = {"REDIS_URL": own_redis.url, "REDIS_CLUSTER": "no"}
-        function: Function = start_function(**own | settings)
+        function: Function = start_briefly(**own | settings)
         return function
 
     return start

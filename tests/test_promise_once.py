@@ -83,9 +83,9 @@ def test_a_repeat_after_a_rollback_does_not_run(
 @pytest.mark.xfail(strict=True, reason="D4: delete forgets the keys")
 @pytest.mark.parametrize("path", ["/{}", "/{}/chat", "/conversations/{}", "/me"])
 def test_a_message_that_was_delivered_does_not_run_again_after_its_chat_was_deleted(
-    start_function: Any, model: ModelServer, own_redis: RedisServer, chat_id: str, path: str
+    start_briefly: Any, model: ModelServer, own_redis: RedisServer, chat_id: str, path: str
 ) -> None:
-    a = start_function(REDIS_URL=own_redis.url, REDIS_CLUSTER="no").client
+    a = start_briefly(REDIS_URL=own_redis.url, REDIS_CLUSTER="no").client
     body = {"content": "buy it"}
     assert a.post(f"/{chat_id}/chat", body, Idempotency_Key="k").status == 200
     assert a.request("DELETE", path.format(chat_id)).status == 204
@@ -105,9 +105,9 @@ def test_a_message_that_was_delivered_does_not_run_again_after_its_chat_was_dele
     ],
 )
 def test_a_repeat_whose_answer_has_vanished_takes_bounded_work_and_does_not_run(
-    start_function: Any, model: ModelServer, own_redis: RedisServer, chat_id: str, stream: bool
+    start_briefly: Any, model: ModelServer, own_redis: RedisServer, chat_id: str, stream: bool
 ) -> None:
-    function = start_function(REDIS_URL=own_redis.url, REDIS_CLUSTER="no", LOG_SECONDS="1")
+    function = start_briefly(REDIS_URL=own_redis.url, REDIS_CLUSTER="no", LOG_SECONDS="1")
     body = {"content": "x", "stream": stream}
     assert function.client.post(f"/{chat_id}/chat", body, Idempotency_Key="k").status == 200
     for key in keys_of(own_redis, chat_id):

@@ -146,9 +146,9 @@ def test_the_etag_of_a_chat_that_is_not_there_lets_the_first_message_in_and_no_s
 
 @pytest.mark.xfail(strict=True, reason="A3: title.lua has no fence")
 def test_a_title_that_comes_late_belongs_to_the_chat_that_was(
-    start_function: Any, model: ModelServer, chat_id: str, gate: threading.Event
+    start_briefly: Any, model: ModelServer, chat_id: str, gate: threading.Event
 ) -> None:
-    client: Client = start_function(TITLES="model").client
+    client: Client = start_briefly(TITLES="model").client
     old = "What the old chat was about"
     model.enqueue(Answer(pieces=["a"]), Answer(pieces=[old], gate=gate))
     client.say(chat_id, "an illness")
@@ -162,9 +162,9 @@ def test_a_title_that_comes_late_belongs_to_the_chat_that_was(
 
 
 def test_a_late_title_does_not_make_a_deleted_chat_again(
-    start_function: Any, model: ModelServer, redis_server: RedisServer, chat_id: str
+    start_briefly: Any, model: ModelServer, redis_server: RedisServer, chat_id: str
 ) -> None:
-    client: Client = start_function(TITLES="model").client
+    client: Client = start_briefly(TITLES="model").client
     gate = threading.Event()
     model.enqueue(Answer(pieces=["a"]), Answer(pieces=["late"], gate=gate))
     client.say(chat_id, "x")
@@ -188,9 +188,9 @@ def _everything_of(redis: RedisServer, part: str) -> bytes:
 @pytest.mark.xfail(strict=True, reason="A4: a plain SHA-256")
 @pytest.mark.parametrize("header", ["Idempotency_Key", "X_Stainless_Retry_Count"])
 def test_what_is_kept_of_a_repeat_does_not_let_anybody_guess_the_message(
-    start_function: Any, model: ModelServer, own_redis: RedisServer, header: str
+    start_briefly: Any, model: ModelServer, own_redis: RedisServer, header: str
 ) -> None:
-    client: Client = start_function(
+    client: Client = start_briefly(
         ENCRYPTION_KEY=ENCRYPTION_KEYS[0], REDIS_URL=own_redis.url, REDIS_CLUSTER="no"
     ).client
     said = {"content": "my PIN is 4711"}
@@ -205,9 +205,9 @@ def test_what_is_kept_of_a_repeat_does_not_let_anybody_guess_the_message(
 
 @pytest.mark.xfail(strict=True, reason="A4: a plain SHA-256")
 def test_what_is_kept_of_a_repeat_differs_from_owner_to_owner(
-    start_function: Any, model: ModelServer, own_redis: RedisServer
+    start_briefly: Any, model: ModelServer, own_redis: RedisServer
 ) -> None:
-    base = start_function(
+    base = start_briefly(
         AUTH="keys", ADMIN_KEY=ADMIN_KEY, REDIS_URL=own_redis.url, REDIS_CLUSTER="no"
     ).client.base
     kept = []

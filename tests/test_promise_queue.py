@@ -32,9 +32,9 @@ def hold(model: ModelServer, gate: threading.Event) -> Any:
 
 @pytest.mark.xfail(strict=True, reason="E1: each polls for itself")
 def test_messages_are_answered_in_the_order_they_came_whatever_instance_took_them(
-    start_function: Any, hold: Any, chat_id: str, gate: threading.Event
+    start_briefly: Any, hold: Any, chat_id: str, gate: threading.Event
 ) -> None:
-    clients = [start_function(MAX_WAITING_PER_OWNER="100").client for _ in range(2)]
+    clients = [start_briefly(MAX_WAITING_PER_OWNER="100").client for _ in range(2)]
     hold(RUNS)
     chats = [f"{chat_id}-{n}" for n in range(RUNS)]
     streams = [start_stream(clients[n % 2], chat, "m0")[0] for n, chat in enumerate(chats)]
@@ -52,9 +52,9 @@ def test_messages_are_answered_in_the_order_they_came_whatever_instance_took_the
 
 @pytest.mark.xfail(strict=True, reason="E1: each polls for itself")
 def test_twenty_messages_that_wait_ask_redis_no_more_than_twice_a_second(
-    start_function: Any, own_redis: RedisServer, hold: Any, chat_id: str, gate: threading.Event
+    start_briefly: Any, own_redis: RedisServer, hold: Any, chat_id: str, gate: threading.Event
 ) -> None:
-    client = start_function(
+    client = start_briefly(
         REDIS_URL=own_redis.url, REDIS_CLUSTER="no", LEASE_SECONDS="60", MAX_WAITING_PER_OWNER="50"
     ).client
     hold()
@@ -77,9 +77,9 @@ def _scripts_run(redis: RedisServer) -> int:
 @pytest.mark.xfail(strict=True, reason="H1: each holds a thread")
 @pytest.mark.parametrize("stream", [False, True])
 def test_messages_that_wait_hold_no_threads(
-    start_function: Any, hold: Any, chat_id: str, gate: threading.Event, stream: bool
+    start_briefly: Any, hold: Any, chat_id: str, gate: threading.Event, stream: bool
 ) -> None:
-    client = start_function(THREADS="4", MAX_WAITING_PER_OWNER="50").client
+    client = start_briefly(THREADS="4", MAX_WAITING_PER_OWNER="50").client
     hold()
     running, _ = start_stream(client, chat_id)
     waiting = [in_background(client.say, chat_id, f"m{n}", stream=stream) for n in range(12)]
@@ -95,9 +95,9 @@ def test_messages_that_wait_hold_no_threads(
 
 @pytest.mark.xfail(strict=True, reason="H1: as many as like may wait")
 def test_an_owner_may_have_only_so_many_messages_waiting(
-    start_function: Any, hold: Any, chat_id: str, gate: threading.Event
+    start_briefly: Any, hold: Any, chat_id: str, gate: threading.Event
 ) -> None:
-    base = start_function(AUTH="keys", ADMIN_KEY=ADMIN_KEY, MAX_WAITING_PER_OWNER="3").client.base
+    base = start_briefly(AUTH="keys", ADMIN_KEY=ADMIN_KEY, MAX_WAITING_PER_OWNER="3").client.base
     (_, user), (_, other) = new_user(base), new_user(base)
     hold(2)
     running = [start_stream(who, chat_id)[0] for who in (user, other)]
@@ -133,9 +133,9 @@ def test_who_leaves_the_queue_makes_way_for_those_behind(
 
 
 def test_a_message_that_waited_on_an_instance_that_died_does_not_hold_up_those_behind(
-    start_function: Any, b: Client, hold: Any, chat_id: str, gate: threading.Event
+    start_briefly: Any, b: Client, hold: Any, chat_id: str, gate: threading.Event
 ) -> None:
-    victim = start_function()
+    victim = start_briefly()
     hold()
     running, _ = start_stream(b, chat_id, "m0")
     lost = in_background(victim.client.say, chat_id, "lost")
@@ -164,3 +164,23 @@ def test_the_messages_that_wait_see_what_was_said_before_them(
     assert running.rest()[-1].name == "completed"
     asked = [m["content"] for m in model.requests[2].body["messages"] if m["role"] == "user"]
     assert asked == said(b, chat_id) and set(asked) == {"m0", "m1", "m2"}
+
+
+@pytest.mark.xfail(strict=True, reason="H1: as many as like may read")
+def test_an_owner_may_have_only_so_many_readers(
+    start_briefly: Any, hold: Any, chat_id: str, gate: threading.Event
+) -> None:
+    base = start_briefly(AUTH="keys", ADMIN_KEY=ADMIN_KEY, MAX_READERS_PER_OWNER="3").client.base
+    (_, user), (_, other) = new_user(base), new_user(base)
+    hold(2)
+    running = [start_stream(who, chat_id)[0] for who in (user, other)]
+    readers = [user.stream(f"/{chat_id}/chat/stream", None, "GET") for _ in range(3)]
+    assert {reader.status for reader in readers} == {200}
+    refused = user.stream(f"/{chat_id}/chat/stream", None, "GET")
+    assert refused.status == 429 and int(refused.headers["Retry-After"]) >= 1
+    assert b"too_many_waiting" in refused.response.read()
+    readers.append(other.stream(f"/{chat_id}/chat/stream", None, "GET"))
+    assert readers[-1].status == 200
+    gate.set()
+    assert {stream.rest()[-1].name for stream in [*running, *readers]} == {"completed"}
+    assert user.get(f"/{chat_id}/chat/stream").status == 200, "there is room again"

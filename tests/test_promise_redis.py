@@ -13,8 +13,8 @@ from tests.harness import wait_until
 
 
 @pytest.mark.xfail(strict=True, reason="I5: there is no /livez")
-def test_the_process_lives_while_redis_is_away(start_function: Any, own_redis: RedisServer) -> None:
-    client = start_function(REDIS_URL=own_redis.url, REDIS_CLUSTER="no").client
+def test_the_process_lives_while_redis_is_away(start_briefly: Any, own_redis: RedisServer) -> None:
+    client = start_briefly(REDIS_URL=own_redis.url, REDIS_CLUSTER="no").client
     assert client.get("/livez").status == 200
     os.kill(own_redis.pid, signal.SIGSTOP)
     try:
@@ -32,14 +32,14 @@ def test_the_process_lives_while_redis_is_away(start_function: Any, own_redis: R
     [("full", ("CONFIG SET", "maxmemory", "1")), ("read-only", ("REPLICAOF", "127.0.0.1", "1"))],
 )
 def test_a_redis_that_takes_no_writes_is_told_apart_from_one_that_is_away(
-    start_function: Any,
+    start_briefly: Any,
     model: ModelServer,
     own_redis: RedisServer,
     chat_id: str,
     name: str,
     spell: tuple[str, ...],
 ) -> None:
-    client = start_function(REDIS_URL=own_redis.url, REDIS_CLUSTER="no").client
+    client = start_briefly(REDIS_URL=own_redis.url, REDIS_CLUSTER="no").client
     assert client.say(chat_id, "x").status == client.get("/health").status == 200
     own_redis.client().execute_command(*spell)
     health, refused = client.get("/health"), client.say(chat_id, "y")
@@ -52,10 +52,10 @@ def test_a_redis_that_takes_no_writes_is_told_apart_from_one_that_is_away(
 
 @pytest.mark.xfail(strict=True, reason="I5: nobody looks")
 def test_an_eviction_policy_that_throws_chats_away_is_told(
-    start_function: Any, own_redis: RedisServer
+    start_briefly: Any, own_redis: RedisServer
 ) -> None:
     own_redis.client().config_set("maxmemory-policy", "allkeys-lru")
-    function = start_function(REDIS_URL=own_redis.url, REDIS_CLUSTER="no")
+    function = start_briefly(REDIS_URL=own_redis.url, REDIS_CLUSTER="no")
     health = function.client.get("/health")
     assert health.status == 200 and b"allkeys-lru" in health.body
     assert wait_until(lambda: "allkeys-lru" in function.log.read_text(), 3)
@@ -63,10 +63,10 @@ def test_an_eviction_policy_that_throws_chats_away_is_told(
 
 @pytest.mark.xfail(strict=True, reason="I5: no REDIS_KEY_PREFIX")
 def test_two_deployments_on_one_redis_do_not_see_each_other(
-    start_function: Any, model: ModelServer, own_redis: RedisServer, chat_id: str
+    start_briefly: Any, model: ModelServer, own_redis: RedisServer, chat_id: str
 ) -> None:
     own = {"REDIS_URL": own_redis.url, "REDIS_CLUSTER": "no"}
-    one, two = (start_function(REDIS_KEY_PREFIX=name, **own).client for name in ("one", "two"))
+    one, two = (start_briefly(REDIS_KEY_PREFIX=name, **own).client for name in ("one", "two"))
     assert one.say(chat_id, "x", stream=True).status == 200
     assert two.get(f"/{chat_id}").status == 404 and two.get("/chats").json["data"] == []
     keys = own_redis.client().keys("*")

@@ -63,9 +63,9 @@ def test_slow_requests_of_some_leave_room_for_others(
 
 @pytest.mark.xfail(strict=True, reason="H1: each holds a thread")
 def test_histories_that_nobody_reads_leave_room_for_others(
-    start_function: Any, model: ModelServer, chat_id: str
+    start_briefly: Any, model: ModelServer, chat_id: str
 ) -> None:
-    function = start_function(THREADS="8", MAX_PROMPT_TOKENS=str(10**7))
+    function = start_briefly(THREADS="8", MAX_PROMPT_TOKENS=str(10**7))
     for _ in range(8):
         assert function.client.say(chat_id, "x" * 900_000).status == 200
     with held_open(function.port, 24, head_of("GET", f"/{chat_id}/chat"), receive_bytes=4096):
@@ -141,10 +141,10 @@ def a_picture(size: int) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def start(start_function: Any, model: ModelServer, own_redis: RedisServer) -> Callable[..., Any]:
+def start(start_briefly: Any, model: ModelServer, own_redis: RedisServer) -> Callable[..., Any]:
     def start(**settings: str) -> Function:
         own = {"REDIS_URL": own_redis.url, "REDIS_CLUSTER": "no"}
-        function: Function = start_function(**own | settings)
+        function: Function = start_briefly(**own | settings)
         return function
 
     return start

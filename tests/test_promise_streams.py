@@ -119,9 +119,9 @@ def test_who_was_cut_off_hears_the_rest_of_that_turn_and_then_the_next_one_whole
 
 @pytest.mark.xfail(strict=True, reason="G1: a cursor names no turn")
 def test_a_cursor_still_names_its_turn_when_its_log_is_gone(
-    start_function: Any, model: ModelServer, chat_id: str
+    start_briefly: Any, model: ModelServer, chat_id: str
 ) -> None:
-    client = start_function(LOG_SECONDS="1").client
+    client = start_briefly(LOG_SECONDS="1").client
     model.enqueue(Answer(pieces=["first ", "answer"], pause=0.3), Answer(pieces=["second"]))
     cursor = named(client.say(chat_id, "x", stream=True).events)[1].id
     client.say(chat_id, "y")

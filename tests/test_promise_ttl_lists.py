@@ -23,12 +23,12 @@ def client(one: Function, model: ModelServer) -> Client:
 
 
 @pytest.fixture
-def start(start_function: Any, model: ModelServer, own_redis: RedisServer) -> Callable[..., Client]:
+def start(start_briefly: Any, model: ModelServer, own_redis: RedisServer) -> Callable[..., Client]:
     """Start an instance on a Redis of its own; a client of it."""
 
     def start(**settings: str) -> Client:
         own = {"REDIS_URL": own_redis.url, "REDIS_CLUSTER": "no"}
-        client: Client = start_function(**own | settings).client
+        client: Client = start_briefly(**own | settings).client
         return client
 
     return start
@@ -147,9 +147,9 @@ def test_a_chat_that_has_expired_is_in_no_list(
 
 @pytest.mark.xfail(strict=True, reason="F4: it moves up past the reader")
 def test_an_export_that_is_read_slowly_loses_no_chat_that_is_used_meanwhile(
-    start_function: Any, model: ModelServer, own_redis: RedisServer
+    start_briefly: Any, model: ModelServer, own_redis: RedisServer
 ) -> None:
-    function = start_function(REDIS_URL=own_redis.url, REDIS_CLUSTER="no")
+    function = start_briefly(REDIS_URL=own_redis.url, REDIS_CLUSTER="no")
     client, count = function.client, 130
     for n in range(count):
         assert client.say(f"c{n}", "x" * 60_000).status == 200
