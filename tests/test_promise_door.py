@@ -51,6 +51,13 @@ def test_where_nothing_is_set_this_machine_may_talk(
     assert parse(say(plain, chat_id, host=host))[0] == 200
 
 
+@pytest.mark.parametrize("origin", ["http://localhost:5173", "http://127.0.0.1:8080"])
+def test_where_nothing_is_set_a_page_of_this_machine_may_talk(
+    plain: Function, model: ModelServer, chat_id: str, origin: str
+) -> None:
+    assert parse(say(plain, chat_id, f"Origin: {origin}"))[0] == 200
+
+
 @pytest.mark.xfail(strict=True, reason="I1: open is the default")
 @pytest.mark.parametrize(
     "host, headers",

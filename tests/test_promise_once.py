@@ -81,7 +81,7 @@ def test_a_repeat_after_a_rollback_does_not_run(
 
 
 @pytest.mark.xfail(strict=True, reason="D4: delete forgets the keys")
-@pytest.mark.parametrize("path", ["/{}", "/{}/chat", "/conversations/{}", "/me"])
+@pytest.mark.parametrize("path", ["/{}", "/{}/chat", "/conversations/{}", "/conversations/all"])
 def test_a_message_that_was_delivered_does_not_run_again_after_its_chat_was_deleted(
     start_briefly: Any, model: ModelServer, own_redis: RedisServer, chat_id: str, path: str
 ) -> None:

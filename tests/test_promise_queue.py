@@ -9,7 +9,7 @@ import pytest
 
 from dev.model import Answer, ModelServer
 from dev.redis_server import RedisServer
-from tests.harness import ADMIN_KEY, Client, Function, new_user, start_stream
+from tests.harness import ADMIN_KEY, Client, Function, new_user, start_stream, wait_until
 from tests.promises import answers_within, in_background
 
 APART_SECONDS = 0.3
@@ -148,6 +148,32 @@ def test_a_message_that_waited_on_an_instance_that_died_does_not_hold_up_those_b
     assert behind.result(20).status == 200 and time.monotonic() - began < 8
     assert running.rest()[-1].name == "completed" and said(b, chat_id) == ["m0", "m1"]
     assert lost.exception(20) is not None
+
+
+def test_messages_that_waited_on_an_instance_that_died_do_not_count_for_ever(
+    start_briefly: Any, hold: Any, chat_id: str, gate: threading.Event
+) -> None:
+    settings = {"AUTH": "keys", "ADMIN_KEY": ADMIN_KEY, "MAX_WAITING_PER_OWNER": "3"}
+    victim, other = start_briefly(**settings), start_briefly(**settings).client.base
+    _, user = new_user(victim.client.base)
+    there, here = Client(victim.client.base, user.headers), Client(other, user.headers)
+    hold()
+    running, _ = start_stream(here, chat_id, "m0")
+    lost = [in_background(there.say, chat_id, "lost") for _ in range(3)]
+    time.sleep(0.5)
+    victim.kill()
+    assert all(future.exception(20) for future in lost)
+
+    def waits() -> bool:
+        waiting.append(in_background(here.say, chat_id, "m1"))
+        time.sleep(0.3)
+        return not waiting[-1].done()
+
+    waiting: list[Future[Any]] = []
+    assert wait_until(waits, 8), waiting[-1].result().body
+    gate.set()
+    assert waiting[-1].result(20).status == 200 and running.rest()[-1].name == "completed"
+    assert said(here, chat_id) == ["m0", "m1"]
 
 
 def test_the_messages_that_wait_see_what_was_said_before_them(
