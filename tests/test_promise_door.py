@@ -1,5 +1,6 @@
 """At the door: safe by default, wrong settings refused, what is wrong below us told in our own shape."""
 
+import base64
 import csv
 import io
 import json
@@ -160,6 +161,31 @@ def test_wrong_admin_keys_are_slowed_and_the_right_one_is_not(start_briefly: Any
     assert 429 in statuses or time.monotonic() - began > 3, "a thousand a second are too many"
     began = time.monotonic()
     assert as_admin(base).get("/admin/users").status == 200 and time.monotonic() - began < 3
+
+
+@pytest.mark.xfail(strict=True, reason="H1: each junk token waits in a thread")
+def test_junk_tokens_do_not_hold_up_others_while_the_server_of_keys_hangs(
+    start_briefly: Any, model: ModelServer, chat_id: str
+) -> None:
+    junk = base64.urlsafe_b64encode(b'{"alg":"RS256","kid":"unknown"}').decode().rstrip("=")
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        url = f"http://127.0.0.1:{hanging.getsockname()[1]}/jwks"
+        base = start_briefly(
+            THREADS="8",
+            AUTH="keys,jwt",
+            ADMIN_KEY=ADMIN_KEY,
+            JWT_ISSUER="i",
+            JWT_AUDIENCE="a",
+            JWT_JWKS_URL=url,
+        ).client.base
+        _, user = new_user(base)
+        assert user.say(chat_id, "x").status == 200
+        stranger = Client(base, {"Authorization": f"Bearer {junk}.e30.AAAA"})
+        waiting = [in_background(stranger.get, "/chats") for _ in range(10)]
+        time.sleep(0.3)
+        began = time.monotonic()
+        assert user.say(chat_id, "y").status == 200 and time.monotonic() - began < 2
+        assert {future.result(30).status for future in waiting} <= {401, 503}
 
 
 def test_the_admin_key_is_looked_at_before_the_body(start_briefly: Any) -> None:
