@@ -109,6 +109,20 @@ def start_function(
         function.stop()
 
 
+@pytest.fixture
+def start_briefly(start_function: StartFunction) -> Iterator[StartFunction]:
+    """Start functions that are killed at the end of the test, whatever they are doing."""
+    started: list[Function] = []
+
+    def start(**settings: str) -> Function:
+        started.append(start_function(**settings))
+        return started[-1]
+
+    yield start
+    for function in started:
+        function.kill()
+
+
 @pytest.fixture(scope="session")
 def function(start_function: StartFunction) -> Function:
     return start_function(
