@@ -19,7 +19,10 @@ from tests.harness import ROOT, Client, Function, Reply, clean_environment
 @contextlib.contextmanager
 def frozen(redis: RedisServer) -> Iterator[Callable[[], None]]:
     """Redis takes what it is sent and does nothing, until `thaw` is called or the block is left."""
-    thaw = lambda: os.kill(redis.pid, signal.SIGCONT)  # noqa: E731
+
+    def thaw() -> None:
+        os.kill(redis.pid, signal.SIGCONT)
+
     os.kill(redis.pid, signal.SIGSTOP)
     try:
         yield thaw

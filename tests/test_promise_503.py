@@ -11,9 +11,10 @@ import pytest
 
 from dev.model import Answer, ModelServer
 from dev.redis_server import RedisServer
-from tests.harness import ADMIN_KEY, Client, Function, new_user, traces_of, wait_until
+from tests.harness import ADMIN_KEY, Client, Function, new_user, wait_until
 from tests.promises import frozen, in_background, keys_of
 from tests.proxy import RedisProxy
+from tests.traces import traces_of
 
 FREEZE_SECONDS = 1.75
 LEASE_SECONDS = 2.0

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from dev.model import ModelServer
-from tests.harness import ADMIN_KEY, Client, Function, as_admin, new_user
+from tests.harness import ADMIN_KEY, ROOT, Client, Function, as_admin, new_user
 from tests.promises import exchange, head_of, in_background, start_and_fail
 from tests.websocket import Refused, WebSocket
 
@@ -125,7 +125,7 @@ def test_an_agent_without_a_key_comes_from_this_machine_itself(start_briefly: An
     ],
 )
 def test_a_setting_that_can_never_work_is_refused_at_start(name: str, value: str) -> None:
-    told = start_and_fail(**{name: value})
+    told = start_and_fail(ROOT, **{name: value})
     assert f"  {name}: " in told
     assert name == "CORS_ORIGINS" or len(value) < 2 or value not in told, "a key is not shown"
 

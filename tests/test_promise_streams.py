@@ -35,7 +35,7 @@ class EventSource:
         headers = {"Last_Event_ID": self.last_id} if self.last_id else {}
         stream = self._client.stream(self._path, None, "GET", **headers)
         assert stream.status in (200, 204), "with anything else it gives up for ever"
-        events = []
+        events: list[Event] = []
         while stream.status == 200 and (most is None or len(events) < most):
             event = next((e for e in stream.events if e.name != ":"), None)
             if event is None:

@@ -12,8 +12,9 @@ import pytest
 
 from dev.model import Answer, ModelServer
 from dev.redis_server import RedisServer
-from tests.harness import Client, Function, start_stream, traces_of, wait_until
+from tests.harness import Client, Function, start_stream, wait_until
 from tests.promises import head_of, in_background, keys_of, read_all
+from tests.traces import traces_of
 
 MINUTE_MS = 60_000
 
