@@ -1,13 +1,12 @@
 """Used by deploy.sh: check .env as the function will, and sort secrets from plain settings."""
 
-import dataclasses
 import json
 import sys
 from pathlib import Path
 
 from dotenv import dotenv_values
 
-from chat.settings import BadSettings, Settings, parse_settings
+from chat.settings import BadSettings, all_fields, parse_settings
 
 
 def main(folder: Path, project: str) -> None:
@@ -18,14 +17,13 @@ def main(folder: Path, project: str) -> None:
         sys.exit(str(problems))
     plain: dict[str, str] = {}
     (folder / "secrets").mkdir()
-    for field in dataclasses.fields(Settings):
-        name, alias = field.name.upper(), field.metadata["alias"]
-        value = given.get(name) or given.get(alias)
-        if value and field.metadata["secret"]:
-            (folder / "secrets" / name).write_text(value)
+    for field in all_fields():
+        value = given.get(field.variable) or given.get(field.alias)
+        if value and field.secret:
+            (folder / "secrets" / field.variable).write_text(value)
         elif value:
-            plain[name] = value
-    plain.setdefault("THREADS", str(Settings.threads))
+            plain[field.variable] = value
+    plain.setdefault("THREADS", str(settings.threads))
     plain.setdefault("GOOGLE_CLOUD_PROJECT", project)
     if "open" in settings.auth_ways:
         (folder / "open").touch()

@@ -1,11 +1,10 @@
 """`make docs`: write the settings from their table into .env.example and README.md."""
 
-import dataclasses
 import re
 import textwrap
 from pathlib import Path
 
-from chat.settings import Settings
+from chat.settings import all_fields
 
 ROOT = Path(__file__).resolve().parent.parent
 _BEGIN, _END = "<!-- settings: written by `make docs` -->\n", "<!-- end of settings -->"
@@ -16,9 +15,9 @@ def env_example() -> str:
     parts = [
         "# Copy to .env and fill in the first lines. What stands in the environment wins over this file.\n"
     ]
-    for field in dataclasses.fields(Settings):
-        name = field.name.upper()
-        help_lines = textwrap.wrap(field.metadata["help"], 98)
+    for field in all_fields():
+        name = field.variable
+        help_lines = textwrap.wrap(field.help, 98)
         mark = "" if name in ("GPT_API_KEY", "REDIS_HOST", "REDIS_PORT", "REDIS_PASSWORD") else "# "
         parts.append(
             "".join(f"# {line}\n" for line in help_lines)
@@ -28,11 +27,12 @@ def env_example() -> str:
 
 
 def settings_table() -> str:
+    """The settings as a table in Markdown."""
     rows = ["| setting | default | meaning |", "|---|---|---|"]
-    for field in dataclasses.fields(Settings):
+    for field in all_fields():
         shown = f"`{_shown(field.default)}`" if _shown(field.default) else ""
-        help_text = re.sub(r"<([a-z]+)>", r"`<\1>`", field.metadata["help"])
-        rows.append(f"| `{field.name.upper()}` | {shown} | {help_text} |")
+        help_text = re.sub(r"<([a-z]+)>", r"`<\1>`", field.help)
+        rows.append(f"| `{field.variable}` | {shown} | {help_text} |")
     return "\n".join(rows) + "\n"
 
 

@@ -19,7 +19,7 @@ OWNERS = {
     "hiredis": ["store/store.py"],
     "jwt": ["web/auth"],
     "openai": ["models/titles.py"],
-    "os": ["settings.py", "host", "web/live", "main.py", "models/agents/__main__.py"],
+    "os": ["settings", "host", "web/live", "main.py", "models/agents/__main__.py"],
     "redis": ["store/store.py", "app.py"],
     "select": ["host"],
     "signal": ["host", "models/agents/__main__.py"],
