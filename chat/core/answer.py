@@ -19,7 +19,7 @@ These rules live here and nowhere else.
 
 from chat.core import completions, sse
 from chat.core.errors import ChatkeepError, TurnInProgress, UpstreamRefused
-from chat.core.events import Delta, Ending, Event, KeepAlive
+from chat.core.events import Delta, Ending, Event, KeepAlive, StopReason
 from chat.core.messages import Usage
 
 CUT = "The model API broke off in the middle of its answer."
@@ -109,15 +109,15 @@ class Answer:
         self._end("failed", stored=self._stream and self.offset > 0)
         self.error = error
 
-    def stop(self, reason: str) -> None:
-        """Somebody wants it to end: `cancelled`, `interrupted`, or `rollback`."""
+    def stop(self, reason: StopReason) -> None:
+        """Somebody wants it to end."""
         if self.ending:
             return
         if reason == "rollback":
             self._end("failed", stored=False)
             self.error = TurnInProgress(_ROLLED_BACK)
         else:
-            self._end("cancelled" if reason == "cancelled" else "interrupted")
+            self._end(reason)
 
     def tick(self, now: float) -> list[Event]:
         """Time has passed and nothing came."""
@@ -125,10 +125,6 @@ class Answer:
             return []
         self._quiet_since = now
         return [KeepAlive()]
-
-    def quiet_for(self, now: float) -> float:
-        """Seconds from now until `tick` has something to say."""
-        return max(0.0, self._quiet_since + self._keepalive_seconds - now)
 
     def _complete(self) -> None:
         if self.finish_reason == "length" and self._continuations:

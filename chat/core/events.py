@@ -1,12 +1,14 @@
 """What a turn tells its clients while it runs: started, deltas, and exactly one ending."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
 from chat.core.messages import Status
 
 Ending = Literal["completed", "cancelled", "failed", "interrupted"]
+#: Why a turn is told to end: a client's stop, a newer message in its place, or its instance is gone.
+StopReason = Literal["cancelled", "rollback", "interrupted"]
 
 
 class TurnIds(msgspec.Struct, frozen=True):
@@ -55,3 +57,10 @@ class Ended(msgspec.Struct, frozen=True):
 
 
 Event = Started | Delta | KeepAlive | Ended
+
+
+def read_stop_reason(raw: bytes) -> StopReason:
+    """As a log has it; an unknown one, of another version, interrupts."""
+    return next(
+        (reason for reason in get_args(StopReason) if reason.encode() == raw), "interrupted"
+    )

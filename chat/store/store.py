@@ -112,7 +112,7 @@ class Store:
         return list(reply[0][1]) if reply else []
 
     def open_read(self, key: str) -> "StreamRead":
-        """As `read_stream`, for who does not want to wait in it. Connects to nothing yet."""
+        """Non-blocking `read_stream`. Connects to nothing yet."""
         return StreamRead(key, self._pool_of)
 
     def _pool_of(self, key: str) -> Any:
@@ -180,7 +180,7 @@ def _exchange(connection: Any, command: Command) -> Any:
 
 
 class StreamRead:
-    """A blocking read of a stream, on a connection that is its own from `send` to `read` or `close`.
+    """A read of a stream that waits in Redis, on a connection of its own from `send` to `read` or `close`.
 
     It does not follow a cluster whose keys have moved: then it fails, and whoever reads the key by
     `read_stream` next brings the client up to date.
@@ -208,24 +208,31 @@ class StreamRead:
             self.close()
             raise _unavailable("XREAD", error) from error
 
-    def fileno(self) -> int | None:
-        """The socket that shows the reply; None once that has come, -1 when nothing was sent."""
-        if not self.sent:
-            return -1
-        return None if self._came else int(self._connection._sock.fileno())
+    def fileno(self) -> int:
+        """The socket that shows the reply, once it was asked for."""
+        return int(self._connection._sock.fileno())
 
-    def is_ready(self) -> bool:
-        """Whether the reply, or what prevents it, has come; at once."""
-        if self.sent and not self._came:
-            # Really reads: of what TLS has sent, and its socket shows, not all is a reply.
-            self._receive(0)
+    @property
+    def has_reply(self) -> bool:
+        """Whether `receive` has found the reply, or what prevents it."""
         return bool(self._came)
 
-    def read(self, longest: float) -> Rows:
-        """The reply; raises StoreUnavailable, also when it takes longer than so many seconds."""
-        if not self._came and not self._receive(longest):
-            self._came = [TimeoutError("No reply came in time.")]
-        reply = self._came[0]
+    def receive(self) -> bool:
+        """Look for the reply, at once; whether it, or what prevents it, has come."""
+        if self.sent and not self._came:
+            # Really reads: of what TLS has sent, and its socket shows, not all is a reply.
+            try:
+                reply = self._connection.read_response(timeout=0, disconnect_on_error=False)
+                self._came = [reply]
+            except TimeoutError:
+                pass
+            except RedisError as error:
+                self._came = [error]
+        return self.has_reply
+
+    def read(self) -> Rows:
+        """The reply; raises StoreUnavailable, also when none has come by now."""
+        reply = self._came[0] if self.receive() else TimeoutError("No reply came in time.")
         self.close()
         if isinstance(reply, RedisError):
             raise _unavailable("XREAD", reply) from reply
@@ -240,16 +247,6 @@ class StreamRead:
         if not came or isinstance(came[0], RedisError):
             connection.disconnect()
         self._pool.release(connection)
-
-    def _receive(self, longest: float) -> bool:
-        try:
-            reply = self._connection.read_response(timeout=longest, disconnect_on_error=False)
-        except TimeoutError:
-            return False
-        except RedisError as error:
-            reply = error
-        self._came = [reply]
-        return True
 
 
 def _in_pairs(fields: list[bytes]) -> dict[bytes, bytes]:

@@ -18,11 +18,12 @@ and goes out as one entry.
 import logging
 import threading
 import time
-from typing import Any
+from typing import Any, Final, Literal
 
 import msgspec
 
 from chat.core.errors import StoreUnavailable
+from chat.core.events import StopReason, read_stop_reason
 from chat.core.messages import ChatRef, TurnRef
 from chat.store.keyspace import chat_key, log_key
 from chat.store.store import Command, Rows, Store, StreamRead, was_refused, was_unknown
@@ -40,7 +41,7 @@ _MAX_SLEEP_SECONDS = 5.0
 # What becomes due meanwhile goes out in one batch: to look through all turns for each would cost
 # more than the writing, when there are hundreds.
 _GATHER_SECONDS = 0.05
-LOST = "lost"
+LOST: Final = "lost"
 log = logging.getLogger("chatkeep")
 
 
@@ -73,17 +74,17 @@ class TurnLog:
             after = rows[-1][0].decode()  # nothing but a request to stop: wait for what follows
 
     def tail(self, chat: ChatRef, nonce: str) -> "Tail":
-        """As `read`, for who does not want to wait in it. Connects to nothing yet."""
+        """Non-blocking `read`. Connects to nothing yet."""
         return Tail(self, chat, self._blocking.open_read(log_key(chat, nonce)))
 
-    def stop(self, chat: ChatRef, nonce: str, reason: str) -> tuple[str, str]:
+    def stop(self, chat: ChatRef, nonce: str, reason: StopReason) -> tuple[str, StopReason]:
         """Have no more text accepted; returns all there is, and the reason that came first."""
         key = log_key(chat, nonce)
         ask: Command = ("XADD", key, "NOMKSTREAM", _STOP_ID, "s", reason)
         _, rows = self._store.send([ask, ("XRANGE", key, "-", "+")])
         if was_refused(rows):
             raise StoreUnavailable("The chat store refused to read.", retry_after=1)
-        reasons = [fields[b"s"].decode() for _, fields in rows if b"s" in fields]
+        reasons = [read_stop_reason(fields[b"s"]) for _, fields in rows if b"s" in fields]
         return glue(self.entries(chat, rows)), (reasons or [reason])[0]
 
     def entries(self, chat: ChatRef, rows: Rows) -> list[LogEntry]:
@@ -101,7 +102,7 @@ class TurnLog:
 
 
 class Tail:
-    """What comes next in one log: `ask`, then `read` once `fileno` shows something and `is_ready`.
+    """What comes next in one log: `ask`, `receive` when `fileno` is readable, `read` once that finds a reply.
 
     From `ask` to `read` it has a connection of its own, which `close` gives up.
     """
@@ -112,21 +113,25 @@ class Tail:
         self._read = read
         self._stop_id = ""
         self.fileno = read.fileno
-        self.is_ready = read.is_ready
+        self.receive = read.receive
         self.close = read.close
 
     @property
     def asked(self) -> bool:
-        """Whether there is something to `read`."""
+        """Whether a reply to `ask` is to be read."""
         return self._read.sent
+
+    @property
+    def has_reply(self) -> bool:
+        return self._read.has_reply
 
     def ask(self, offset: int, wait_seconds: float) -> None:
         """Have Redis wait so long for text after `offset`; raises StoreUnavailable."""
         self._read.send(self._stop_id or _id_after(offset), int(wait_seconds * 1000))
 
-    def read(self, longest: float) -> list[LogEntry]:
-        """The entries that came, if any; raises StoreUnavailable, also after so many seconds."""
-        rows = self._read.read(longest)
+    def read(self) -> list[LogEntry]:
+        """The entries that came, if any; raises StoreUnavailable, also when no reply has come."""
+        rows = self._read.read()
         entries = self._logs.entries(self._chat, rows)
         if rows and not entries:  # nothing but a request to stop: wait for what follows
             self._stop_id = rows[-1][0].decode()
@@ -161,7 +166,7 @@ class LogBuffer:
     """
 
     def __init__(self, chat: ChatRef, ref: TurnRef, lease_ms: int, began_ms: int) -> None:
-        self.verdict = ""
+        self.verdict: StopReason | Literal["lost"] | None = None
         self.log_key = log_key(chat, ref.nonce)
         self._chat = chat
         self.nonce = ref.nonce
@@ -233,7 +238,7 @@ class LogBuffer:
         with self._lock:
             newest_id, fields = newest[0] if newest else (b"", {})
             if b"s" in fields:
-                self.verdict = fields[b"s"].decode()
+                self.verdict = read_stop_reason(fields[b"s"])
             elif b"e" in fields or not newest:
                 self.verdict = LOST
             elif newest_id == entry_id:  # it is ours: the reply to it had been lost
@@ -280,7 +285,7 @@ class TurnLogWriter:
         with self._changed:
             self._boxes.remove(box)
 
-    def tell(self, nonce: str, reason: str) -> None:
+    def tell(self, nonce: str, reason: StopReason) -> None:
         """If a turn of this process is asked to stop, it need not wait for Redis to refuse its text."""
         with self._changed:
             for box in self._boxes:

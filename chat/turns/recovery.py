@@ -12,7 +12,7 @@ import msgspec
 from chat.core import branches
 from chat.core.completions import PromptMessage
 from chat.core.errors import NotFound
-from chat.core.events import STATUS_OF, Ending
+from chat.core.events import STATUS_OF, Ending, StopReason
 from chat.core.messages import Ask, ChatRef, TurnRef, id_of, read_answer, write_assistant_message
 from chat.core.outcomes import LogEnd, Look
 from chat.core.prompt import estimate_text, estimate_tokens
@@ -36,7 +36,7 @@ class Recovery:
         self._writer = writer
         self._default_model = default_model
 
-    def stop(self, chat: ChatRef, reason: str) -> bytes | None:
+    def stop(self, chat: ChatRef, reason: StopReason) -> bytes | None:
         """Stop the running turn: `cancelled` keeps what was said, `rollback` drops it.
 
         Returns the message as stored, or None when none was running or nothing is kept. A living
@@ -56,7 +56,7 @@ class Recovery:
                     return self._history.find_message(chat, ref)
         return self.settle(chat, look, reason)
 
-    def settle(self, chat: ChatRef, look: Look, reason: str) -> bytes | None:
+    def settle(self, chat: ChatRef, look: Look, reason: StopReason) -> bytes | None:
         """End the running turn of `look` here and now; returns the message as stored, if any is."""
         ref = look.running
         assert ref is not None
@@ -81,9 +81,8 @@ class Recovery:
         return look
 
     def _commit(
-        self, chat: ChatRef, look: Look, ask: Ask, ref: TurnRef, text: str, reason: str
+        self, chat: ChatRef, look: Look, ask: Ask, ref: TurnRef, text: str, ending: Ending
     ) -> bytes:
-        ending: Ending = "cancelled" if reason == "cancelled" else "interrupted"
         parent, before = self._parent(chat, ask, ref)
         model = self._model(look, ask)
         answer = write_assistant_message(

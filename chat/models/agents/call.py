@@ -3,9 +3,9 @@
 `read` returns the bytes that the model API would have sent, so that a turn sees no difference.
 """
 
-import socket
 import time
 from collections import deque
+from contextlib import suppress
 from typing import Protocol
 
 import msgspec
@@ -18,11 +18,11 @@ from chat.core.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from chat.host.sockets import shows_something
+from chat.host.flow import WORK_DUE, Readable, Wait
+from chat.host.sockets import WakeUpPipe
 from chat.models.agents.connection import AgentReply
 from chat.models.agents.wire import Question
 
-_WAKE_BYTES = 4096
 _DONE = b"data: [DONE]\n\n"
 
 
@@ -67,9 +67,8 @@ class AgentCall:
         self._pieces: list[str] = []
         self._length = 0
         self._complete = self._closed = self._lost = self._replaced = False
-        self._wake_sender, self._wake_receiver = socket.socketpair()
-        self._wake_sender.setblocking(False)
-        self._wake_receiver.setblocking(False)
+        self._wake_up = WakeUpPipe()
+        self._readable = Readable(self._wake_up.fileno())
         try:
             self._ask(preferred)
         except ChatkeepError:
@@ -79,28 +78,33 @@ class AgentCall:
     def deliver(self, reply: AgentReply, agent: str) -> None:
         """Take a reply; from any thread, and also before `dispatch` has returned."""
         self._replies.append((agent, reply))
-        self._wake()
+        self._wake_up.wake()
 
-    def fileno(self) -> int | None:
-        """What shows when there is something to `read`; None while that is not all."""
-        return (
-            None
-            if self._closed or self._complete or self._has_to_act()
-            else self._wake_receiver.fileno()
-        )
+    def waits_for(self) -> Wait:
+        idle = not (self._closed or self._complete or self._has_to_act())
+        return self._readable if idle else WORK_DUE
 
-    def read(self, timeout: float) -> bytes | None:
-        """Wait at most `timeout` seconds for a piece of the answer; b"" is its end, None "not yet"."""
+    def work(self) -> None:
+        """Ask whether the agent's instance is alive, or another agent, when that is due."""
+        if self._complete or not self._has_to_act():
+            return
+        if not self._lost:
+            self._checked_at = time.monotonic()
+            with suppress(StoreUnavailable):
+                self._lost = not self._exchange.is_alive(self.instance)
+        if self._lost:
+            self._lost = False
+            self._replace()
+
+    def read(self) -> bytes | None:
+        """A piece of the answer, at once; b"" is its end, None "nothing yet"."""
         if self._complete:
             return b""
-        if self._has_to_act():
-            self._act()
-            return None
-        if not self._replies:
-            self._wait(timeout)
+        self._wake_up.drain()
         if self._replies:
             return self._take()
-        self._check_silence()
+        if not self._lost:
+            self._check_silence()
         return None
 
     def drain(self) -> None:
@@ -110,8 +114,7 @@ class AgentCall:
         if not self._closed:
             self._closed = True
             self._exchange.end(self, complete=self._complete)
-            self._wake_sender.close()
-            self._wake_receiver.close()
+            self._wake_up.close()
 
     def _ask(self, preferred: str, excluded: str = "") -> None:
         self._received_at = self._checked_at = time.monotonic()
@@ -126,17 +129,6 @@ class AgentCall:
         due_at = self._checked_at + self._exchange.lives_seconds
         return self._lost or (remote and time.monotonic() >= due_at)
 
-    def _act(self) -> None:
-        if not self._lost:
-            self._checked_at = time.monotonic()
-            try:
-                self._lost = not self._exchange.is_alive(self.instance)
-            except StoreUnavailable:
-                return
-        if self._lost:
-            self._lost = False
-            self._replace()
-
     def _replace(self) -> None:
         if self._length:
             raise UpstreamRefused("The agent broke off in the middle of its answer.")
@@ -147,13 +139,8 @@ class AgentCall:
         # Excluded on this instance alone: by now it may be connected to another.
         self._ask("", excluded=f"{self.agent} {self.instance}")
 
-    def _wait(self, timeout: float) -> None:
-        shows_something(self._wake_receiver, max(0.0, timeout))
-        self._drain_wake_pipe()
-
     def _take(self) -> bytes | None:
         """The replies received so far, as the model API would send them."""
-        self._drain_wake_pipe()
         self._received_at = self._checked_at = time.monotonic()
         pieces: list[bytes] = []
         while self._replies and not self._complete:
@@ -162,7 +149,7 @@ class AgentCall:
                 continue  # from an agent that was given up
             if reply.kind == "error" and pieces:  # deliver the text before it first
                 self._replies.appendleft((agent, reply))
-                self._wake()
+                self._wake_up.wake()
                 break
             pieces.append(self._write(reply))
         return b"".join(pieces) or None
@@ -170,7 +157,7 @@ class AgentCall:
     def _write(self, reply: AgentReply) -> bytes:
         if reply.kind == "gone":
             self._lost = True
-            self._wake()
+            self._wake_up.wake()
             return b""
         self.answering = True
         if reply.kind == "error":
@@ -199,18 +186,6 @@ class AgentCall:
         if time.monotonic() - self._received_at >= self._silence_seconds:
             self.close()
             raise UpstreamTimeout(f"The agent was silent for {self._silence_seconds:g} s.")
-
-    def _wake(self) -> None:
-        try:
-            self._wake_sender.send(b"\0")
-        except OSError:
-            pass  # the pipe is full, so a wake-up is pending; or the call is closed
-
-    def _drain_wake_pipe(self) -> None:
-        try:
-            self._wake_receiver.recv(_WAKE_BYTES)
-        except OSError:
-            pass
 
 
 def _event(choice: dict[str, object]) -> bytes:
