@@ -21,7 +21,6 @@ run: $(VENV)/installed
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -n 4
 	$(BIN)/python -m pytest -n 4 --cluster tests/test_once.py tests/test_stop_resume.py tests/test_survive.py tests/test_access.py tests/test_limits.py tests/test_agents.py tests/test_readers.py
-	$(BIN)/python -m pytest -n 4 --relay=off
 
 test-servers: $(VENV)/installed
 	$(BIN)/python -m dev.servers

@@ -2,7 +2,7 @@
 
 Everything runs here, on loopback: the subject alone on one core, model, clients and Redis on the
 other. Writes its table into README.md, when it is whole and the machine was quiet. `--variant
-RELAY=threads` measures ours with other settings as well, `--beside <folder>` another checkout.
+THREADS=8` measures ours with other settings as well, `--beside <folder>` another checkout.
 """
 
 import argparse

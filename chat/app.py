@@ -33,7 +33,7 @@ from chat.web.apis.agents import AgentAuth, AgentRoutes
 from chat.web.apis.borrowed import OtherRoutes
 from chat.web.apis.native import NativeRoutes
 from chat.web.auth.access import Access
-from chat.web.live.answer import Talk
+from chat.web.live.talk import Talk
 from chat.web.openapi import OpenApi
 from chat.web.routes import Router
 
@@ -63,8 +63,7 @@ def build(settings: Settings) -> Callable[[Request], Response]:
     # The relay keeps one of the server's threads; there must be others.
     threads, keepalive_seconds = settings.threads, settings.keepalive_seconds
     relay = Relay(keepalive_seconds, threads) if threads > 1 else None
-    carrier = relay if settings.relay else None
-    talk = Talk(turns, Titles(chats, settings), keepalive_seconds, carrier)
+    talk = Talk(turns, Titles(chats, settings), keepalive_seconds, relay)
     max_bytes = settings.max_body_bytes
     routes = [
         *NativeRoutes(turns, history, chats, talk).routes(),

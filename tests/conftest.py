@@ -26,7 +26,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--cluster", action="store_true", help="run on a Redis Cluster of 3 masters")
-    parser.addoption("--relay", default="on", help="off: each stream has a thread of its own")
     parser.addoption("--server", default="", help="path of the Redis or Valkey server to run on")
 
 
@@ -80,7 +79,7 @@ StartFunction = Callable[..., Function]
 
 @pytest.fixture(scope="session")
 def start_function(
-    redis_server: RedisServer, model_server: ModelServer, logs: Path, pytestconfig: pytest.Config
+    redis_server: RedisServer, model_server: ModelServer, logs: Path
 ) -> Iterator[StartFunction]:
     """Start functions with settings of their own; all are stopped at the end."""
     started: list[Function] = []
@@ -90,7 +89,6 @@ def start_function(
             "GPT_API_KEY": UPSTREAM_KEY,
             "OPENAI_BASE_URL": model_server.url,
             "LEASE_SECONDS": "2",
-            "RELAY": pytestconfig.getoption("relay"),
         } | settings
         if "REDIS_URL" not in environment:
             environment["REDIS_URL"] = redis_server.url

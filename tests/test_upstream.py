@@ -17,7 +17,7 @@ from chat.core.errors import UpstreamUnavailable
 from chat.models.upstream import Call, Upstream
 from dev.model import Answer, ModelServer
 from dev.redis_server import RedisServer
-from tests.harness import UPSTREAM_KEY, Client, Function, Reply
+from tests.harness import UPSTREAM_KEY, Client, Function, Reply, read_once
 from tests.test_bad_input import assert_error
 from tests.tls import self_signed
 
@@ -253,7 +253,7 @@ def test_nothing_waits_longer_than_it_is_told_to(model: ModelServer) -> None:
     longest = 0.0
     while True:
         before = time.monotonic()
-        piece = call.read(0.05)
+        piece = read_once(call, 0.05)
         longest = max(longest, time.monotonic() - before)
         if piece == b"":
             break
@@ -263,7 +263,7 @@ def test_nothing_waits_longer_than_it_is_told_to(model: ModelServer) -> None:
 
 def _read_all(call: Call) -> bytes:
     body = b""
-    while (piece := call.read(0.2)) != b"":
+    while (piece := read_once(call, 1.0)) != b"":
         body += piece or b""
     call.close()
     return body

@@ -53,6 +53,14 @@ class Flow(Protocol[T_co]):
         """Do the next thing that takes time: a round trip, a connection."""
 
 
+def wait_for(wait: Wait, max_seconds: float) -> None:
+    """Block this thread until what is waited for has come about, but not longer than that."""
+    if isinstance(wait, Readable):
+        wait_readable(wait.fd, max_seconds)
+    elif isinstance(wait, DueAt):
+        time.sleep(max(0.0, min(wait.at - time.monotonic(), max_seconds)))
+
+
 def pump(
     flow: Flow[T_co], tick_seconds: float = TICK_SECONDS, until: float = math.inf
 ) -> Iterator[T_co]:
@@ -62,12 +70,7 @@ def pump(
         if wait is WORK_DUE:
             yield flow.work()
         else:
-            now = time.monotonic()
-            at = min(now + tick_seconds, until, wait.at if isinstance(wait, DueAt) else math.inf)
-            if isinstance(wait, Readable):
-                wait_readable(wait.fd, max(0.0, at - now))
-            else:
-                time.sleep(max(0.0, at - now))
+            wait_for(wait, max(0.0, min(tick_seconds, until - time.monotonic())))
             yield flow.on_readable()
         if time.monotonic() >= until:
             return

@@ -10,7 +10,7 @@ from flask import Request
 
 from chat.core.errors import InvalidRequest
 from chat.core.messages import Repeat
-from chat.host.sockets import shows_something
+from chat.host.sockets import wait_readable
 from chat.turns.turns import Pause
 
 _IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
@@ -72,11 +72,12 @@ def pause_for(request: Request) -> Pause:
             time.sleep(seconds)
             return True
         began = time.monotonic()
-        if not shows_something(connection, seconds):
+        if not wait_readable(connection, seconds):
             return True
         if not connection.recv(1, socket.MSG_PEEK):
             return False
-        time.sleep(max(0.0, began + seconds - time.monotonic()))  # it has sent its next request
+        # Pipelined: its next request has come, and will show as readable all the time.
+        time.sleep(max(0.0, began + seconds - time.monotonic()))
         return True
 
     return pause

@@ -27,6 +27,7 @@ from chat.core.completions import PromptMessage
 from chat.core.errors import ChatkeepError, UpstreamRefused
 from chat.core.events import Delta
 from chat.core.http1 import ProtocolError
+from chat.host.flow import wait_for
 from chat.models.agents import wire
 from chat.models.upstream import Upstream
 
@@ -153,7 +154,9 @@ class Agent:
             while not turn.ending:
                 if self._stopped.is_set() or not socket.connected:
                     raise OSError
-                piece = call.read(_STEP_SECONDS)
+                wait_for(call.waits_for(), _STEP_SECONDS)
+                call.work()
+                piece = call.read()
                 events = turn.receive(piece, 0.0) if piece else []
                 if piece == b"":
                     events = turn.upstream_ended()

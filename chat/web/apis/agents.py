@@ -12,14 +12,14 @@ from chat.core.errors import (
     NotAllowed,
 )
 from chat.core.messages import timestamp
-from chat.host.relay import Relay, Source
+from chat.host.relay import Relay
 from chat.host.shutdown import Shutdown
 from chat.models.agents import Agents
 from chat.settings import Settings
 from chat.web.auth.access import credential
 from chat.web.dialects.agents import write_error
 from chat.web.headers import header
-from chat.web.live.handover import Carried, take_socket
+from chat.web.live.handover import HandedOver, take_socket
 from chat.web.routes import Route, json_response
 
 _LOCAL = frozenset(("localhost", "127.0.0.1", "::1"))
@@ -127,20 +127,8 @@ class AgentRoutes:
         client = take_socket(request.environ)
         if client is None:
             raise InvalidRequest(_NO_WEBSOCKET, param="Upgrade")
-        answer = _Upgraded(self._relay, client, status=101)
-        answer.session = Session(
-            self._agents, self._shutdown, self._relay, frames, client, answer.close
-        )
-        return answer
-
-
-class _Upgraded(Carried):
-    """From here on it is a WebSocket."""
-
-    session: Source
-
-    def source(self, protocol: str) -> Source:
-        return self.session
+        session = Session(self._agents, self._shutdown, self._relay, frames, client)
+        return HandedOver(self._relay, session, client, 101)
 
 
 def _hostname(url: str) -> str:

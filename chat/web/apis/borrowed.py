@@ -13,7 +13,7 @@ from chat.web.dialects.ask import ASK
 from chat.web.dialects.completion import COMPLETION
 from chat.web.dialects.conversations import CONVERSATIONS
 from chat.web.headers import idempotency_key
-from chat.web.live.answer import Routes
+from chat.web.live.talk import Routes
 from chat.web.routes import Route, check_chat_id, json_response, whole_number
 
 _MAX_CHATS = 1000

@@ -14,7 +14,7 @@ from chat.settings import VERSION
 from chat.web.dialects import native
 from chat.web.dialects.native import NATIVE
 from chat.web.headers import header
-from chat.web.live.answer import Routes, answer
+from chat.web.live.talk import Routes, answer
 from chat.web.routes import Route, json_response, whole_number
 
 _MAX_MESSAGES = 1000

@@ -1,0 +1,122 @@
+"""What routes do with turns: begin one and answer with it, or follow one; and who gives the answer."""
+
+import time
+from functools import partial
+from itertools import chain
+
+from flask import Request, Response
+from msgspec.structs import replace
+
+from chat.core.credentials import Caller
+from chat.core.messages import Ask, ChatRef
+from chat.host.flow import TICK_SECONDS, pump
+from chat.host.relay import Relay
+from chat.models.titles import Titles
+from chat.store.chats import Chats
+from chat.store.history import History
+from chat.turns.producer import Producer
+from chat.turns.reader import Reader
+from chat.turns.turns import Turns
+from chat.web.access_log import entry_of
+from chat.web.dialects import Dialect
+from chat.web.headers import header, pause_for, read_if_match, read_repeat
+from chat.web.live.answer import Asked, LiveAnswer, Turn, write_stored
+from chat.web.live.handover import HandedOver, take_socket
+
+_QUICK_SECONDS = 0.25  # an answer that takes longer leaves the request's thread to others
+
+
+class Talk:
+    """Runs a turn for a request, and answers it."""
+
+    def __init__(
+        self, turns: Turns, titles: Titles, keepalive_seconds: float, relay: Relay | None
+    ) -> None:
+        self._turns = turns
+        self._relay = relay
+        self._titles = titles
+        self._keepalive_seconds = keepalive_seconds
+
+    def say(
+        self,
+        request: Request,
+        caller: Caller,
+        dialect: Dialect,
+        chat_id: str,
+        *,
+        must_exist: bool = False,
+    ) -> Response:
+        """Answer a message that the request brings."""
+        began_at = time.monotonic()
+        chat = ChatRef(caller.owner, chat_id)
+        ask = dialect.read_request(request.get_data(), header(request, "Accept", ""))
+        ask = replace(
+            ask,
+            repeat=read_repeat(request),
+            revision=read_if_match(request),
+            must_exist=must_exist,
+        )
+
+        def begin() -> Turn:
+            return self._turns.begin(caller, chat, ask, pause_for(request))
+
+        asked = Asked(
+            entry_of(request),
+            dialect,
+            ask.stream,
+            self._keepalive_seconds,
+            began_at,
+            begin,
+            partial(self._make_title, chat, ask),
+        )
+        return self._answer(request, asked, begin())
+
+    def follow(self, request: Request, dialect: Dialect, reader: Reader) -> Response:
+        """Answer with the events of a turn that is driven elsewhere."""
+        asked = Asked(entry_of(request), dialect, True, self._keepalive_seconds)
+        return self._answer(request, asked, reader)
+
+    def _answer(self, request: Request, asked: Asked, turn: Turn) -> Response:
+        """By the relay, if there is more to come and it can have the client's socket; else by the server."""
+        answer = LiveAnswer(asked, turn)
+        if self._relay:
+            quick = isinstance(turn, Producer) and not asked.stream
+            goes_on = answer.take_what_comes(_QUICK_SECONDS if quick else 0.0)
+            if goes_on and (client := take_socket(request.environ)):
+                response = HandedOver(self._relay, answer, client, 200)
+                answer.use_socket(request.environ["SERVER_PROTOCOL"], response.headers)
+                return response
+        return _pumped(answer, self._keepalive_seconds)
+
+    def _make_title(self, chat: ChatRef, ask: Ask, message: bytes) -> None:
+        """Start making one, if it is wanted."""
+        if self._titles.wanted(ask, message):
+            self._titles.make(chat, ask, message)
+
+
+def _pumped(answer: LiveAnswer, keepalive_seconds: float) -> Response:
+    """An answer that this thread drives, now to its head, and then as the server asks for more."""
+    pieces = pump(answer, min(TICK_SECONDS, keepalive_seconds))
+    first = next(piece for piece in pieces if answer.head)
+    assert answer.head
+    # An empty piece would end the answer: to HTTP it is the last chunk.
+    body = first if answer.ended else filter(None, chain((first,), pieces))
+    response = Response(body, answer.head.status, answer.head.headers)
+    response.call_on_close(answer.finish)
+    return response
+
+
+class Routes:
+    """A family of handlers; each takes the request and the parts of its path."""
+
+    def __init__(self, turns: Turns, history: History, chats: Chats, talk: Talk) -> None:
+        self._turns = turns
+        self._history = history
+        self._chats = chats
+        self._talk = talk
+
+
+def answer(dialect: Dialect, message: bytes) -> Response:
+    """A stored answer of the model."""
+    head, body = write_stored(dialect, message)
+    return Response(body, head.status, head.headers)
