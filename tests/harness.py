@@ -21,7 +21,9 @@ from chat.models.upstream import Call
 from chat.web.apis.account import AccountRoutes
 from chat.web.apis.admin import AdminRoutes
 from chat.web.apis.agents import AgentRoutes
-from chat.web.apis.borrowed import OtherRoutes
+from chat.web.apis.ask import AskRoutes
+from chat.web.apis.completion import CompletionRoutes
+from chat.web.apis.conversations import ConversationsRoutes
 from chat.web.apis.native import NativeRoutes
 from chat.web.routes import Route
 from dev.redis_server import RedisCluster, RedisServer
@@ -42,9 +44,11 @@ def all_routes() -> list[Route]:
     nothing: Any = None
     return [
         *NativeRoutes(nothing, nothing, nothing, nothing).routes(),
-        *OtherRoutes(nothing, nothing, nothing, nothing).routes(),
+        *ConversationsRoutes(nothing, nothing, nothing, nothing).routes(),
+        *AskRoutes(nothing, nothing, nothing, nothing).routes(),
+        *CompletionRoutes(nothing, nothing, nothing, nothing).routes(),
         *AccountRoutes(nothing).routes(),
-        *AgentRoutes(nothing, nothing, nothing, nothing, 0).routes(),
+        *AgentRoutes(nothing, nothing, nothing, nothing, nothing, 0).routes(),
         *AdminRoutes(nothing, nothing, 0).routes(),
     ]
 

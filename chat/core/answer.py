@@ -3,18 +3,18 @@
 In:   `receive(bytes, now)`, `upstream_ended()`, `fail(error)`, `stop(reason)`, `tick(now)`
 Out:  the events each of these returns; once `ending` is set: `stored`, `text`, `error`
 
-    ending       how it came about                                    stored as
-    completed    the model came to its end                            completed
-    cancelled    somebody asked for it                                cancelled
-    interrupted  its instance was told to end, or taken for dead      incomplete
-    failed       a streamed answer broke off after its first text     incomplete, with the error told
-    failed       anything before that; or it was rolled back          not at all
+    ending       cause                                                stored as
+    completed    the model finished                                   completed
+    cancelled    a client stopped it                                  cancelled
+    interrupted  its instance shut down or died                       incomplete
+    failed       a streamed answer broke off after its first text     incomplete
+    failed       any earlier failure, or it was rolled back           not at all
 
-The first ending counts. A turn that goes on by itself (`continuations`) sets `goes_on` when the
-model stops for length: the driver then calls the model again, and what comes is more of the same
-answer. When that fails, the answer is complete with what there is.
+The first ending counts. With `continuations` left, a model that stops at the length limit sets
+`goes_on`: the driver then calls it again for more of the same answer. If that call fails, the answer
+is complete as it is.
 
-These rules live here and nowhere else.
+These rules are nowhere else.
 """
 
 from chat.core import completions, sse
@@ -24,11 +24,11 @@ from chat.core.messages import Usage
 
 CUT = "The model API broke off in the middle of its answer."
 _UNREADABLE = "The model API's answer cannot be read."
-_ROLLED_BACK = "A newer message took this turn's place; nothing of it is stored."
+_ROLLED_BACK = "A newer message replaced this turn; nothing of it is stored."
 
 
 class Answer:
-    """One answer of the model as it comes; `now` is any clock in seconds that never goes back."""
+    """One answer of the model; `now` is a monotonic clock in seconds."""
 
     def __init__(
         self, *, stream: bool, keepalive_seconds: float, now: float, continuations: int = 0
@@ -56,17 +56,17 @@ class Answer:
 
     @property
     def heard(self) -> str:
-        """The text; of an unstreamed answer that is not whole, what came of it, as it came."""
+        """The text; of an incomplete unstreamed answer, the raw bytes so far."""
         return self.text or b"".join(self._body).decode(errors="replace")
 
     def receive(self, piece: bytes, now: float) -> list[Event]:
-        """Bytes of the upstream's answer."""
+        """Decode bytes of the upstream's answer; returns the events."""
         if not self._stream:
             self._body.append(piece)
             return []
         events: list[Event] = []
         for data in self._decoder.receive(piece):
-            if self.ending or self.goes_on:  # whatever follows [DONE] means nothing
+            if self.ending or self.goes_on:  # ignore anything after [DONE]
                 break
             if data == completions.DONE:
                 self._complete()
@@ -77,7 +77,7 @@ class Answer:
         return events
 
     def upstream_ended(self) -> list[Event]:
-        """The upstream's answer is over, in good order as far as HTTP can tell."""
+        """The upstream's HTTP response is complete; returns the events."""
         if self.ending or self.goes_on:
             return []
         events = [] if self._stream else self._read_part(b"".join(self._body))
@@ -89,18 +89,18 @@ class Answer:
         return events
 
     def go_on(self) -> None:
-        """The model has been called again."""
+        """The model has been called again, to continue."""
         self.goes_on, self._continued = False, True
         self._continuations -= 1
         self._decoder, self._body = sse.Decoder(), []
         self._usage_before, self.finish_reason = self.usage, None
 
     def fail(self, error: ChatkeepError) -> None:
-        """The upstream refused, broke off or stayed silent."""
+        """The upstream refused, broke off or stayed silent too long."""
         if self.ending or self.goes_on:
             return
         if self.finish_reason and self._stream:
-            self._complete()  # all had been said
+            self._complete()  # the answer was complete already
             return
         if self._continued:
             self.finish_reason = "length"
@@ -120,7 +120,7 @@ class Answer:
             self._end(reason)
 
     def tick(self, now: float) -> list[Event]:
-        """Time has passed and nothing came."""
+        """Returns a KeepAlive when nothing was sent for long enough."""
         if now - self._quiet_since < self._keepalive_seconds:
             return []
         self._quiet_since = now

@@ -1,8 +1,7 @@
-"""The model API: one call is attempts, waits between them, and then the bytes of an answer.
+"""The model API: a call is attempts with pauses between them, then the bytes of an answer.
 
-Only `work` (connecting, sending) and `drain` take time; `read` never waits, so that whoever drives a
-turn can do other things while the model is silent. The bytes are decoded as they come (see `http1`).
-Behaves towards the API as the openai SDK does.
+Only `work` (connecting, sending) and `drain` take time; `read` never blocks, so that one thread can
+drive many turns. Bytes are decoded as they arrive (see `http1`). Retries as the openai SDK does.
 """
 
 import contextlib
@@ -27,8 +26,7 @@ _MAX_WAIT_SECONDS = 120
 _CONNECT_SECONDS = 5.0
 _SEND_SECONDS = 30.0
 _DRAIN_SECONDS = 0.1
-# More than a TLS record has: none is left half read, decrypted, and unseen by who waits for the socket.
-_READ_BYTES = 65536
+_READ_BYTES = 65536  # more than a TLS record: a select() would not show decrypted leftovers
 log = logging.getLogger("chatkeep")
 
 
@@ -56,13 +54,13 @@ class Upstream:
         return Call(self, encode_post(path, host, headers, body))
 
     def take(self) -> tuple[socket.socket, bool]:
-        """A connection, and whether it has carried a request before; raises OSError."""
+        """(a connection, whether it has been used before). Raises OSError."""
         with contextlib.suppress(IndexError):
             while True:
                 connection = self._idle.pop()
                 if not wait_readable(connection, 0):
                     return connection, True
-                connection.close()  # by the other side too, or it says what nobody asked for
+                connection.close()  # EOF, or bytes that belong to no request
         return self._connect(), False
 
     def give_back(self, connection: socket.socket) -> None:
@@ -83,13 +81,13 @@ class Upstream:
 
 
 class ModelCall(Protocol):
-    """What an answer comes from: the model API, or an agent."""
+    """A call that yields the bytes of an answer, from the model API or from an agent."""
 
     answering: bool
 
     @property
     def agent(self) -> str:
-        """Which agent answers, if one does."""
+        """The agent that answers; "" if none does."""
 
     def waits_for(self) -> Wait:
         """Readable: `read` is due then; work due: `work`, and then `read`."""
@@ -107,7 +105,7 @@ class ModelCall(Protocol):
 
 
 class Call:
-    """One call: `work` and `read` until that returns b"", or raises what the client is to be told."""
+    """One call: `work` and `read` until `read` returns b"" or raises a ChatkeepError."""
 
     agent = ""
 
@@ -121,7 +119,7 @@ class Call:
         self._reused = False
         self._error_body = b""
         self._attempts = 0
-        self._attempt_at = self._heard_at = time.monotonic()
+        self._attempt_at = self._received_at = time.monotonic()
 
     def waits_for(self) -> Wait:
         if self._readable and not self._response.complete:
@@ -139,11 +137,11 @@ class Call:
         try:
             self._connection, self._reused = self._upstream.take()
             _send(self._connection, self._request)
-        except (OSError, UnicodeError) as error:  # UnicodeError: a host that cannot be one
+        except (OSError, UnicodeError) as error:  # UnicodeError: an impossible host name
             self._retry(f"could not be reached ({type(error).__name__})", stale=self._reused)
             return
         self._readable = Readable(self._connection.fileno())
-        self._heard_at = time.monotonic()
+        self._received_at = time.monotonic()
 
     def read(self) -> bytes | None:
         """What has come of the answer, at once; b"" is its end, None "nothing yet".
@@ -159,7 +157,7 @@ class Call:
         if piece is None:
             self._check_silence()
             return None
-        self._heard_at = time.monotonic()
+        self._received_at = time.monotonic()
         return self._decode(piece)
 
     def close(self) -> None:
@@ -211,12 +209,12 @@ class Call:
             self._retry(f"answered {status}: {reason}", self._response.headers.get("retry-after"))
         elif status == 401:
             log.error("the model API rejects GPT_API_KEY")
-            self._raise(UpstreamRefused("The model API rejected this server's key."))
+            self._raise(UpstreamRefused("The model API rejected this server's API key."))
         else:
             self._raise(UpstreamRefused(f"The model API answered {status}: {reason}"))
 
     def _retry(self, reason: str, retry_after: str | None = None, *, stale: bool = False) -> None:
-        """Plan the next attempt, or give up. A connection that went stale while idle is free."""
+        """Schedule the next attempt or give up; a stale connection does not count as an attempt."""
         self.close()
         if stale:
             self._attempts -= 1
@@ -232,7 +230,7 @@ class Call:
 
     def _check_silence(self) -> None:
         silence = self._upstream.silence_seconds
-        if time.monotonic() - self._heard_at >= silence:
+        if time.monotonic() - self._received_at >= silence:
             self._raise(UpstreamTimeout(f"The model API was silent for {silence:g} s."))
 
     def _raise(self, error: ChatkeepError) -> None:
@@ -241,7 +239,7 @@ class Call:
 
 
 def _send(sock: socket.socket, data: bytes) -> None:
-    """Nearly always the socket has room for all of it; for the rest, wait."""
+    """Send what fits into the socket's buffer, nearly always all of it; wait for the rest."""
     try:
         sent = sock.send(data)
     except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):

@@ -21,8 +21,8 @@ from chat.core.messages import (
     TurnRef,
     Usage,
     find_ref,
-    first_words,
     id_of,
+    short_title,
     write_user_message,
 )
 from chat.core.outcomes import (
@@ -125,7 +125,7 @@ class History:
         """
         tokens = usage or Usage()
         user = write_user_message(ref, ask, began_ms=began_ms, parent_id=parent_id)
-        title = ask.title or (first_words(ask.content) if self._gives_titles else "")
+        title = ask.title or (short_title(ask.content) if self._gives_titles else "")
         system = None if ask.system is None else self._vault.seal_text(chat, ask.system)
         changed = {"start": start, "forks": forks, "system": system, "agent": agent or None}
         fields = [(name, value) for name, value in changed.items() if value is not None]

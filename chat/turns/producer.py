@@ -156,7 +156,7 @@ class Producer:
             self._answer.fail(error)
         except Exception:
             log.exception("turn %s failed", self._plan.begun.ref.turn_id)
-            self._answer.fail(InternalError("Something went wrong here."))
+            self._answer.fail(InternalError("An internal error occurred."))
         return []
 
     def _call_and_read(self) -> list[Event]:
@@ -218,7 +218,7 @@ class Producer:
             self._answer.error = error
         except Exception:  # whatever it is, the turn must end, or its lease would be kept for ever
             log.exception("turn %s could not be stored", self._plan.begun.ref.turn_id)
-            self._answer.error = InternalError("Something went wrong here.")
+            self._answer.error = InternalError("An internal error occurred.")
         return self._failed(None)
 
     def _drop(self) -> Ended:

@@ -123,7 +123,7 @@ class Turns:
             message = self._history.find_message(chat, ref)
             if message is not None and offset > len(read_answer(message).content):
                 raise InvalidRequest(
-                    "The place to resume at is past the end.", param="after", code="invalid_cursor"
+                    "`after` is past the end of the answer.", param="after", code="invalid_cursor"
                 )
         return self._follow(chat, ref, offset)
 
@@ -208,7 +208,7 @@ class Turns:
         elif ask.when_busy == "rollback":
             self._recovery.stop(chat, "rollback")
         elif not pause(min(_ASK_AGAIN_SECONDS, left)):
-            raise TurnInProgress("The client left while its message was waiting.")
+            raise TurnInProgress("The client disconnected while its message was queued.")
 
     def _find_branch(self, chat: ChatRef, begun: Begun, ask: Ask) -> "_Branch":
         """What the turn goes on from; a linear chat's is there already."""
@@ -283,7 +283,7 @@ class _Branch(msgspec.Struct, frozen=True):
 def _same_turn(known: Known, ask: Ask) -> TurnRef:
     if ask.repeat is None or ask.repeat.body_hash != known.body_hash:
         raise IdempotencyConflict(
-            "This Idempotency-Key was used with another body.", param="Idempotency-Key"
+            "This Idempotency-Key was already used with a different body.", param="Idempotency-Key"
         )
     return known.ref
 
@@ -292,7 +292,7 @@ def _refused(limited: Limited) -> RateLimited:
     rate_status, seconds = limited.rate_status, limited.rate_status.reset_seconds
     if limited.reason == "turns":
         return RateLimited(
-            f"Rate limit exceeded: {rate_status.limit} turns are running at once.",
+            f"Rate limit exceeded: {rate_status.limit} turns are running already.",
             retry_after=seconds,
         )
     code = "budget_exhausted" if limited.reason == "budget" else "rate_limited"
@@ -303,7 +303,7 @@ def _refused(limited: Limited) -> RateLimited:
 
 def _changed(outcome: Changed) -> ChatChanged:
     return ChatChanged(
-        f"The chat is at revision {outcome.revision} by now.",
+        f"The chat is already at revision {outcome.revision}.",
         revision=outcome.revision,
         messages=[msgspec.Raw(message) for message in outcome.messages],
     )

@@ -7,8 +7,8 @@
     __main__.py     the reference agent, a program of its own
     this file       the agents and calls of this instance, one object per process
 
-One thread reads this instance's inbox and sends its heartbeat. It runs while an agent is connected or
-a question of ours is with another instance, and for a minute after.
+One thread reads this instance's inbox and sends its heartbeat. It runs while an agent is connected
+or a question of ours is with another instance, and for a minute after.
 """
 
 import logging
@@ -86,7 +86,7 @@ class Agents:
         own = {agent: link.last_seen() for agent, link in list(self._links.items())}
         return [own.get(other.agent, other) for other in self._pool.connections()]
 
-    # For calls (`Exchange`).
+    # For calls (`AgentExchange`).
 
     def dispatch(
         self, call: AgentCall, data: bytes, preferred: str, excluded: str

@@ -1,9 +1,10 @@
 """The reference agent: connects to a function and answers its questions with a model of yours.
 
-    AGENT_KEY=... python -m chat.models.agents --server wss://host --upstream http://localhost:11434/v1 --model NAME
+    AGENT_KEY=... python -m chat.models.agents --server wss://host \\
+        --upstream http://localhost:11434/v1 --model NAME
 
-The model may be any OpenAI-compatible server that this machine can reach; the agent itself accepts no
-connections. It prints one line per question, never any content.
+The model may be any OpenAI-compatible server that this machine can reach; the agent itself accepts
+no connections. It prints one line per question, never any content.
 """
 
 import argparse

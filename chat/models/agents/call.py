@@ -26,7 +26,7 @@ from chat.models.agents.wire import Question
 _DONE = b"data: [DONE]\n\n"
 
 
-class Exchange(Protocol):
+class AgentExchange(Protocol):
     """Dispatches questions to agents, and tells whether their instances are alive."""
 
     lives_seconds: float
@@ -49,7 +49,7 @@ class AgentCall:
 
     def __init__(
         self,
-        exchange: Exchange,
+        exchange: AgentExchange,
         question_id: str,
         question: Question,
         preferred: str,

@@ -32,7 +32,7 @@ class AgentReply(msgspec.Struct, frozen=True):
 
 
 class Connection:
-    """`now` is any clock in seconds that never goes back."""
+    """The state of one agent's connection; `now` is a monotonic clock in seconds."""
 
     def __init__(self, ping_seconds: float, patience_seconds: float, now: float) -> None:
         self.dead = ""

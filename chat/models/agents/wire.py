@@ -1,7 +1,7 @@
-"""The messages between the function and an agent: JSON with `id`, `message` (what it is) and `data`.
+"""The messages between the function and an agent: JSON with `id`, `message` (its kind) and `data`.
 
-Protocol: that of ChatGPT-API-server, as its agents know it, plus deltas. `data` is a string; for requests
-and responses it holds JSON once more. An agent that sends that object unwrapped is understood.
+Protocol: that of ChatGPT-API-server, as its agents know it, plus deltas. `data` is a string; for
+requests and responses it holds JSON once more. Agents may also send that object unwrapped.
 """
 
 import re
@@ -47,7 +47,7 @@ class Question(msgspec.Struct, frozen=True, omit_defaults=True):
     max_tokens: int | None = None
 
 
-class Answer(msgspec.Struct, frozen=True):
+class AgentAnswer(msgspec.Struct, frozen=True):
     """The data of a response."""
 
     content: str
@@ -73,9 +73,9 @@ def read_question(message: Message) -> Question:
     return _unwrap(message, Question)
 
 
-def read_answer(message: Message) -> Answer:
+def read_answer(message: Message) -> AgentAnswer:
     """Raises BadMessage."""
-    return _unwrap(message, Answer)
+    return _unwrap(message, AgentAnswer)
 
 
 def _unwrap(message: Message, kind: type[_T]) -> _T:
@@ -100,7 +100,7 @@ def write(id: str, message: str, data: str = "", **more: str) -> str:
 
 def write_answer(content: str, response_id: str, conversation_id: str) -> str:
     """The data of a response."""
-    return msgspec.json.encode(Answer(content, response_id, conversation_id)).decode()
+    return msgspec.json.encode(AgentAnswer(content, response_id, conversation_id)).decode()
 
 
 def is_agent_id(text: str) -> bool:
