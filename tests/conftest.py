@@ -84,7 +84,7 @@ def start_function(
     """Start functions with settings of their own; all are stopped at the end."""
     started: list[Function] = []
 
-    def start(**settings: str) -> Function:
+    def start(*arguments: str, **settings: str) -> Function:
         environment = {
             "GPT_API_KEY": UPSTREAM_KEY,
             "OPENAI_BASE_URL": model_server.url,
@@ -93,7 +93,7 @@ def start_function(
         if "REDIS_URL" not in environment:
             environment["REDIS_URL"] = redis_server.url
             environment["REDIS_CLUSTER"] = str(isinstance(redis_server, RedisCluster))
-        function = Function(environment, logs / f"function-{next(_numbers)}.log")
+        function = Function(environment, logs / f"function-{next(_numbers)}.log", *arguments)
         started.append(function)
         return function.start()
 

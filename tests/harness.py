@@ -227,13 +227,17 @@ def text_of(events: list[Any]) -> str:
 
 
 class Function:
-    """`functions-framework --target=main` as a process of its own."""
+    """`functions-framework --target=main` as a process of its own.
 
-    def __init__(self, environment: dict[str, str], log: Path) -> None:
+    With `--debug` the server is Werkzeug's, which keeps its clients' sockets to itself.
+    """
+
+    def __init__(self, environment: dict[str, str], log: Path, *arguments: str) -> None:
         self.port = free_port()
         self.log = log
         self.client = Client(f"http://127.0.0.1:{self.port}")
         self._environment = clean_environment() | environment
+        self._arguments = arguments
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -245,7 +249,7 @@ class Function:
         command = [sys.executable, "-m", "functions_framework", "--target=main", "--host=127.0.0.1"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, f"--port={self.port}"],
+                [*command, f"--port={self.port}", *self._arguments],
                 cwd=ROOT,
                 env=self._environment,
                 stdout=log,
@@ -268,7 +272,9 @@ class Function:
 
     def stop(self) -> None:
         """SIGTERM, as the platform does, and SIGKILL when that takes too long."""
-        if self._process and self._process.poll() is None:
+        if "--debug" in self._arguments:
+            self.kill()  # its reloader would leave the server behind
+        elif self._process and self._process.poll() is None:
             self._process.terminate()
             try:
                 self._process.wait(5)

@@ -26,6 +26,7 @@ from chat.web.routes import Route, json_response
 
 _LOCAL = frozenset(("localhost", "127.0.0.1", "::1"))
 _NO_WEBSOCKET = "This path accepts WebSocket connections only."
+_NO_SOCKET = "Agents are disabled: this server does not hand over its clients' sockets."
 
 
 class AgentAuth:
@@ -137,7 +138,7 @@ class AgentRoutes:
         frames = Frames(request, self._max_bytes)
         client = take_socket(request.environ)
         if client is None:
-            raise InvalidRequest(_NO_WEBSOCKET, param="Upgrade")
+            raise NotAllowed(_NO_SOCKET)
         session = Session(self._agents, self._shutdown, self._relay, frames, client)
         return HandedOver(self._relay, session, client, 101)
 
