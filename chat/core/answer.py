@@ -55,7 +55,7 @@ class Answer:
         return "".join(self._pieces)
 
     @property
-    def heard(self) -> str:
+    def received(self) -> str:
         """The text; of an incomplete unstreamed answer, the raw bytes so far."""
         return self.text or b"".join(self._body).decode(errors="replace")
 

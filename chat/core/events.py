@@ -7,7 +7,7 @@ import msgspec
 from chat.core.messages import Status
 
 Ending = Literal["completed", "cancelled", "failed", "interrupted"]
-#: Why a turn is told to end: a client's stop, a newer message in its place, or its instance is gone.
+#: Why a turn has to end early: a client's stop, a newer message in its place, or its instance is gone.
 StopReason = Literal["cancelled", "rollback", "interrupted"]
 
 

@@ -37,13 +37,13 @@ from chat.turns.events import ended_as_stored, ended_in_error, error_json, start
 
 _MAX_CONTINUATIONS = 5
 _AGAIN_SECONDS = 0.5
-_NOT_STORED = "The chat store was away for too long; this turn could not be stored."
+_NOT_STORED = "The chat store was unreachable for too long; this turn could not be stored."
 _SHUTTING_DOWN = "This instance is shutting down; nothing was stored."
 log = logging.getLogger("chatkeep")
 
 
 class TurnPlan(msgspec.Struct, frozen=True):
-    """What is decided of a turn before the model speaks."""
+    """What is decided about a turn before the model is called."""
 
     chat: ChatRef
     begun: Begun
@@ -120,7 +120,7 @@ class Producer:
     @property
     def tokens(self) -> int:
         """What it has used so far, by estimate if need be."""
-        return self._used().tokens
+        return self._used().tokens if self._answer.offset or self._call.answering else 0
 
     def waits_for(self) -> Wait:
         if self._answer.ending:
@@ -128,7 +128,7 @@ class Producer:
         return WORK_DUE if self._answer.goes_on else self._call.waits_for()
 
     def on_readable(self) -> list[Event]:
-        """What the model has said by now."""
+        """What has come from the model."""
         now = time.monotonic()
         if self._answer.ending:
             return self._answer.tick(now)
@@ -182,9 +182,9 @@ class Producer:
         return events
 
     def _is_stopped(self) -> bool:
-        """Whether somebody, or the platform, wants this turn to end."""
+        """Whether a client, or the platform, ends this turn."""
         if verdict := self._buffer.verdict:
-            # Of a lost turn the commit will say what became of it.
+            # What became of a lost turn, its commit will return.
             self._answer.stop("interrupted" if verdict == LOST else verdict)
         elif self._shutdown.is_time(self._buffer.driven_at):
             if self._plan.ask.stream:
@@ -194,7 +194,7 @@ class Producer:
         return bool(self._answer.ending)
 
     def _end(self) -> list[Event]:
-        # What is waited for from here on has time-outs of its own: it takes long, but is not stuck.
+        # From here on everything has time-outs of its own: it may take long, but is not stuck.
         self._buffer.driven_at = math.inf
         self._call.drain()
         self.ended = self._settle()
@@ -216,7 +216,9 @@ class Producer:
             self._answer.error = StoreUnavailable(_NOT_STORED, retry_after=1)
         except ChatkeepError as error:
             self._answer.error = error
-        except Exception:  # whatever it is, the turn must end, or its lease would be kept for ever
+        except (
+            Exception
+        ):  # whatever it is, the turn must end, or its lease would be renewed for ever
             log.exception("turn %s could not be stored", self._plan.begun.ref.turn_id)
             self._answer.error = InternalError("An internal error occurred.")
         return self._failed(None)
@@ -224,11 +226,11 @@ class Producer:
     def _drop(self) -> Ended:
         place, error = self._plan, self._answer.error
         assert error is not None
-        # A log with text in it goes; one without tells late readers what happened.
-        told = b"" if self._answer.offset else error_json(error)
+        # A log with text is deleted; one without shows late readers the error.
+        shown = b"" if self._answer.offset else error_json(error)
         used = self._used() if self._call.answering else None
-        stored = self._history.drop(place.chat, place.begun.ref, place.ask, told, used)
-        # Taken for dead, it may have been stored by somebody else; then it has not just failed.
+        stored = self._history.drop(place.chat, place.begun.ref, place.ask, shown, used)
+        # Another instance may have taken it for dead, and stored it: then it has not simply failed.
         return ended_as_stored(stored) if stored else self._failed(None)
 
     def _store(self) -> Ended:
@@ -270,7 +272,7 @@ class Producer:
         usage, place = self._answer.usage, self._plan
         if usage:
             return Used(place.model, usage.prompt_tokens, usage.completion_tokens)
-        return Used(place.model, place.prompt_tokens, estimate_text(self._answer.heard))
+        return Used(place.model, place.prompt_tokens, estimate_text(self._answer.received))
 
     def _log_end(self, ending: str) -> LogEnd:
         error = error_json(self._answer.error) if self._answer.error else b""

@@ -13,6 +13,7 @@ from chat.core.errors import ChatkeepError, NotFound, StoreUnavailable
 from chat.core.events import Delta, Ended, Event, KeepAlive
 from chat.core.messages import ChatRef, TurnRef, read_answer
 from chat.host.flow import WORK_DUE, DueAt, Readable, Wait
+from chat.settings import Settings
 from chat.store.history import History
 from chat.store.turn_log import LogEntry, TurnLog, text_after
 from chat.turns.events import ended_as_stored, ended_in_error, started
@@ -41,8 +42,7 @@ class Reader:
         history: History,
         logs: TurnLog,
         recovery: Recovery,
-        keepalive_seconds: float,
-        patience_seconds: float,
+        settings: Settings,
     ) -> None:
         self.ended: Ended | None = None
         self.started = started(chat, ref, offset)
@@ -52,13 +52,13 @@ class Reader:
         self._history = history
         self._logs = logs
         self._recovery = recovery
-        self._keepalive_seconds = keepalive_seconds
-        self._patience_seconds = patience_seconds
-        self._wait_seconds = min(_WAIT_SECONDS, keepalive_seconds)
+        self._keepalive_seconds = settings.keepalive_seconds
+        self._patience_seconds = settings.store_patience_seconds
+        self._wait_seconds = min(_WAIT_SECONDS, settings.keepalive_seconds)
         self._tail = logs.tail(chat, ref.nonce)
         self._due_at = 0.0  # when work is due, whether there is a reply or not
         self._wait: Readable | DueAt = DueAt(self._due_at)
-        self._quiet_since = self._store_seen_at = time.monotonic()
+        self._quiet_since = self._store_ok_at = time.monotonic()
 
     def waits_for(self) -> Wait:
         late = time.monotonic() >= self._due_at
@@ -74,7 +74,7 @@ class Reader:
         try:
             entries = self._take_entries()
             events = self._read(entries) if entries else self._ask_what_became_of_it()
-            self._store_seen_at = time.monotonic()
+            self._store_ok_at = time.monotonic()
         except StoreUnavailable as error:
             events = self._wait_for_the_store(error)
         else:
@@ -82,7 +82,7 @@ class Reader:
         return self._fill_silence(events)
 
     def hang_up(self) -> None:
-        """A reader may leave whenever it likes; what it has asked Redis is taken back."""
+        """Leave, at any time; the question to Redis is taken back."""
         self._tail.close()
 
     def _take_entries(self) -> list[LogEntry]:
@@ -112,13 +112,13 @@ class Reader:
         ended = self._find_ending(entries[-1]) if entries[-1].ending else None
         events: list[Event] = []
         for entry in entries:
-            self._say(events, text_after(entry, self._offset))
+            self._add(events, text_after(entry, self._offset))
         if ended:
             self.ended = ended
             events.append(ended)
         return events
 
-    def _say(self, events: list[Event], text: str) -> None:
+    def _add(self, events: list[Event], text: str) -> None:
         if text:
             self._offset += len(text)
             events.append(Delta(text, self._offset))
@@ -136,7 +136,7 @@ class Reader:
         look = self._recovery.settle_if_dead(self._chat)
         if look.running and look.running.nonce == self._ref.nonce:
             return []
-        # It has ended, perhaps since we read: a log that is still there has the last word.
+        # It has ended, perhaps since we read: a log that is still there decides.
         if entries := self._logs.read(self._chat, self._ref.nonce, self._offset, 0):
             return self._read(entries)
         message = self._history.find_message(self._chat, self._ref)
@@ -144,12 +144,12 @@ class Reader:
         if message is None:
             self.ended = _nothing_left()
         else:
-            self._say(events, read_answer(message).content[self._offset :])
+            self._add(events, read_answer(message).content[self._offset :])
             self.ended = ended_as_stored(message)
         return [*events, self.ended]
 
     def _wait_for_the_store(self, error: ChatkeepError) -> list[Event]:
-        if time.monotonic() - self._store_seen_at < self._patience_seconds:
+        if time.monotonic() - self._store_ok_at < self._patience_seconds:
             self._rest()
             return []
         self.ended = ended_in_error(error, self._offset)

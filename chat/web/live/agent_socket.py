@@ -1,7 +1,7 @@
 """An agent's socket, from the handshake to its end: a Source of the relay.
 
 `on_readable` reads frames, and answers what can be answered at once. What takes time, because Redis is
-asked, is a task for `work`: `_join`, `_withdraw`, `_say_goodbye`, `_end`, and replies to forward.
+asked, is a task for `work`: `_join`, `_withdraw`, `_send_close`, `_end`, and replies to forward.
 """
 
 import socket
@@ -18,16 +18,16 @@ from chat.models.agents import Agents, wire
 from chat.models.agents.link import AgentLink
 from chat.web.live.websocket import Broken, Frames
 
-_MEET_SECONDS = 10.0
+_HANDSHAKE_SECONDS = 10.0
 _LINGER_SECONDS = 5.0
 _READ_BYTES = 65536
 _GOING_AWAY, _BAD_DATA, _POLICY, _TRY_AGAIN = 1001, 1007, 1008, 1013
 _NO_ID = "The first message must have the connection's id."
-_ENDS = "This instance ends; please connect again."
+_SHUTTING_DOWN = "This instance is shutting down; please connect again."
 
 
 class Session:
-    """What flows between one agent and this instance.
+    """The connection of one agent.
 
     The relay writes to the agent's socket, `client`, and closes it; this reads from a copy of its own.
     """
@@ -56,8 +56,8 @@ class Session:
         self._greeting = frames.accept() + frames.write(offer)
         self._link: AgentLink | None = None
         self._task: Callable[[], bytes] | None = None
-        self._give_up_at = time.monotonic() + _MEET_SECONDS
-        self._withdrawn = self._parting = False
+        self._give_up_at = time.monotonic() + _HANDSHAKE_SECONDS
+        self._withdrawn = self._closing = False
 
     def waits_for(self) -> Wait:
         due = self.ended or self._task or (self._link and self._link.has_work)
@@ -68,11 +68,11 @@ class Session:
         try:
             data = self._socket.recv(_READ_BYTES)
         except BlockingIOError:
-            return greeting + self._go_on(b"")
+            return greeting + self._on_data(b"")
         except OSError:
             data = b""
         if data:
-            return greeting + self._go_on(data)
+            return greeting + self._on_data(data)
         self._task = self._end
         return greeting
 
@@ -82,28 +82,28 @@ class Session:
             return task()
         assert self._link
         self._link.forward()
-        return self._go_on(b"")
+        return self._on_data(b"")
 
     def finish(self) -> None:
         self._detach()
         self._socket.close()
 
-    def _go_on(self, data: bytes) -> bytes:
-        """Read what came, do what is due at once; what to say."""
-        if self._parting:
+    def _on_data(self, data: bytes) -> bytes:
+        """Handle what has come, and what takes no time; the bytes to send."""
+        if self._closing:
             self._frames.read_farewell(data)
             if self._frames.closed or time.monotonic() >= self._give_up_at:
                 self._task = self._end
             return b""
         try:
-            return self._answer(data)
+            return self._on_frames(data)
         except Broken as problem:
-            self._part(problem.code, problem.reason)
+            self._disconnect(problem.code, problem.reason)
         except wire.BadMessage as problem:
-            self._part(_BAD_DATA, str(problem))
+            self._disconnect(_BAD_DATA, str(problem))
         return b""
 
-    def _answer(self, data: bytes) -> bytes:
+    def _on_frames(self, data: bytes) -> bytes:
         messages, reply = self._frames.read(data)
         texts = [text for message in messages for text in self._on_message(message)]
         if self._frames.closed:
@@ -111,7 +111,7 @@ class Session:
             return reply
         if self._link:
             texts += self._link.step()
-        self._check_parting()
+        self._check_close()
         return reply + b"".join(map(self._frames.write, texts))
 
     def _on_message(self, text: str | bytes) -> list[str]:
@@ -124,40 +124,40 @@ class Session:
         self._task = self._join
         return []
 
-    def _check_parting(self) -> None:
+    def _check_close(self) -> None:
         link, now = self._link, time.monotonic()
         if link is None:
             if now >= self._give_up_at:
                 raise wire.BadMessage(_NO_ID)
         elif link.over:
-            self._part(_POLICY, link.over)
+            self._disconnect(_POLICY, link.over)
         elif self._shutdown.has_begun and not self._withdrawn:
             self._task = self._withdraw
         elif self._withdrawn and (not link.busy or self._shutdown.is_time(now)):
-            self._part(_GOING_AWAY, _ENDS)
+            self._disconnect(_GOING_AWAY, _SHUTTING_DOWN)
 
     def _join(self) -> bytes:
         assert self._link
         try:
             self._agents.attach(self._link)
         except ChatkeepError as error:
-            self._part(_TRY_AGAIN, error.message)
+            self._disconnect(_TRY_AGAIN, error.message)
         return b""
 
     def _withdraw(self) -> bytes:
-        """No more questions; those it has, it may answer."""
+        """No more questions; it may finish those it has."""
         assert self._link
         self._agents.withdraw(self._link)
         self._withdrawn = True
-        return self._go_on(b"")
+        return self._on_data(b"")
 
-    def _part(self, code: int, reason: str) -> None:
-        self._task = partial(self._say_goodbye, code, reason)
+    def _disconnect(self, code: int, reason: str) -> None:
+        self._task = partial(self._send_close, code, reason)
 
-    def _say_goodbye(self, code: int, reason: str) -> bytes:
-        """Then read on for a while: close() with unread input sends RST, which can destroy our last bytes."""
+    def _send_close(self, code: int, reason: str) -> bytes:
         self._detach()
-        self._parting, self._give_up_at = True, time.monotonic() + _LINGER_SECONDS
+        # Then read on for a while: close() with unread input sends RST, which can destroy our last bytes.
+        self._closing, self._give_up_at = True, time.monotonic() + _LINGER_SECONDS
         return self._frames.close(code, reason)
 
     def _end(self) -> bytes:

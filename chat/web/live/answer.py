@@ -1,4 +1,4 @@
-"""What routes do with turns: begin one and answer with it, or follow one; and who gives the answer."""
+"""Answer a request with a turn: begin one or follow one, and choose who drives the answer."""
 
 import time
 from functools import partial
@@ -19,7 +19,7 @@ from chat.web.access_log import entry_of
 from chat.web.dialects import Dialect
 from chat.web.headers import header, pause_for, read_if_match, read_repeat
 from chat.web.live.handover import HandedOver, take_socket
-from chat.web.live.response import Asked, Turn, TurnResponse, write_stored
+from chat.web.live.response import RequestContext, Turn, TurnResponse, write_stored
 
 _QUICK_SECONDS = 0.25  # an answer that takes longer leaves the request's thread to others
 
@@ -58,7 +58,7 @@ class Talk:
         def begin() -> Turn:
             return self._turns.begin(caller, chat, ask, pause_for(request))
 
-        asked = Asked(
+        context = RequestContext(
             entry_of(request),
             dialect,
             ask.stream,
@@ -67,19 +67,19 @@ class Talk:
             begin,
             partial(self._make_title, chat, ask),
         )
-        return self._answer(request, asked, begin())
+        return self._answer(request, context, begin())
 
     def follow(self, request: Request, dialect: Dialect, reader: Reader) -> Response:
         """Answer with the events of a turn that is driven elsewhere."""
-        asked = Asked(entry_of(request), dialect, True, self._keepalive_seconds)
-        return self._answer(request, asked, reader)
+        context = RequestContext(entry_of(request), dialect, True, self._keepalive_seconds)
+        return self._answer(request, context, reader)
 
-    def _answer(self, request: Request, asked: Asked, turn: Turn) -> Response:
-        """By the relay, if there is more to come and it can have the client's socket; else by the server."""
-        answer = TurnResponse(asked, turn)
+    def _answer(self, request: Request, context: RequestContext, turn: Turn) -> Response:
+        """The relay drives it if there is more to come and it can have the client's socket."""
+        answer = TurnResponse(context, turn)
         if self._relay:
-            quick = isinstance(turn, Producer) and not asked.stream
-            goes_on = answer.take_what_comes(_QUICK_SECONDS if quick else 0.0)
+            quick = isinstance(turn, Producer) and not context.stream
+            goes_on = answer.drive_for(_QUICK_SECONDS if quick else 0.0)
             if goes_on and (client := take_socket(request.environ)):
                 response = HandedOver(self._relay, answer, client, 200)
                 answer.use_socket(request.environ["SERVER_PROTOCOL"], response.headers)
@@ -93,11 +93,11 @@ class Talk:
 
 
 def _pumped(answer: TurnResponse, keepalive_seconds: float) -> Response:
-    """An answer that this thread drives, now to its head, and then as the server asks for more."""
+    """This thread drives the answer: now until it has a head, then whenever the server wants more."""
     pieces = pump(answer, min(TICK_SECONDS, keepalive_seconds))
     first = next(piece for piece in pieces if answer.head)
     assert answer.head
-    # An empty piece would end the answer: to HTTP it is the last chunk.
+    # An empty piece would end the answer: in HTTP it is the last chunk.
     body = first if answer.ended else filter(None, chain((first,), pieces))
     response = Response(body, answer.head.status, answer.head.headers)
     response.call_on_close(answer.finish)

@@ -1,8 +1,8 @@
 """The answer to one request while its turn goes on, in any dialect, streamed or not.
 
-An answer is a flow of bytes. It gathers the turn's events until there is something to answer with;
-then it has a head (`head`), and writes a body. Over a socket of ours it writes the head as well, and
-frames the body (RFC 9112); else the server does.
+It turns a flow of events into a flow of bytes. First it gathers events, until it is clear how to answer:
+then it has a `head`, and writes the body. When it was given the client's socket (`use_socket`) it also
+writes the head and frames the body (RFC 9112); else the server does.
 """
 
 from collections.abc import Callable
@@ -29,14 +29,14 @@ Turn = Producer | Reader
 
 
 class Head(msgspec.Struct, frozen=True):
-    """What stands before a body."""
+    """The status and the headers."""
 
     status: int
     headers: dict[str, str]
 
 
-class Asked(msgspec.Struct, frozen=True):
-    """What an answer needs to know of its request."""
+class RequestContext(msgspec.Struct, frozen=True):
+    """What an answer needs to know of its request; by then the request itself may be over."""
 
     entry: RequestEntry
     dialect: Dialect
@@ -50,24 +50,24 @@ class Asked(msgspec.Struct, frozen=True):
 class TurnResponse:
     """A Source: the relay drives it where it has the client's socket, else `pump` does."""
 
-    def __init__(self, asked: Asked, turn: Turn) -> None:
+    def __init__(self, context: RequestContext, turn: Turn) -> None:
         self.ended = False
         self.head: Head | None = None
-        self._asked = asked
-        self._write_event = asked.dialect.write_event
+        self._context = context
+        self._write_event = context.dialect.write_event
         self._events: list[Event] = []  # before there is a head
-        self._head_due_at = monotonic() + asked.keepalive_seconds
+        self._head_due_at = monotonic() + context.keepalive_seconds
         self._framing: Literal["server", "chunked", "close"] = "server"
-        self._follow(turn)
+        self._set_turn(turn)
 
-    def _follow(self, turn: Turn) -> None:
+    def _set_turn(self, turn: Turn) -> None:
         self._turn = turn
         self.needs_client, self.max_backlog = turn.needs_client, turn.max_backlog
         if isinstance(turn, Producer):
             ids = turn.started.ids
-            self._asked.entry.chat, self._asked.entry.turn = ids.chat_id, ids.turn_id
+            self._context.entry.chat, self._context.entry.turn = ids.chat_id, ids.turn_id
 
-    def take_what_comes(self, seconds: float) -> bool:
+    def drive_for(self, seconds: float) -> bool:
         """Drive the turn for a moment, before it is known who answers; whether it goes on."""
         for events in pump(self._turn, until=monotonic() + seconds):
             self._events += events
@@ -89,16 +89,16 @@ class TurnResponse:
         return self._write([] if self._turn.ended else self._turn.work())
 
     def finish(self) -> None:
-        """Without its client a turn is seen through to its end, and stored; a reader just leaves."""
-        turn, asked = self._turn, self._asked
+        """Drive a turn to its end without a client, so that it is stored; a reader just leaves."""
+        turn, context = self._turn, self._context
         if isinstance(turn, Reader):
             turn.hang_up()
             return
         run_to_end(turn)
         assert turn.ended
-        asked.entry.ending, asked.entry.tokens = turn.ended.ending, turn.tokens
-        if turn.ended.message and asked.on_stored:
-            asked.on_stored(bytes(turn.ended.message))
+        context.entry.ending, context.entry.tokens = turn.ended.ending, turn.tokens
+        if turn.ended.message and context.on_stored:
+            context.on_stored(bytes(turn.ended.message))
 
     def _write(self, events: list[Event]) -> bytes:
         if self.head:
@@ -106,44 +106,48 @@ class TurnResponse:
         self._events += events
         # A stream begins in time for its first keep-alive.
         can_begin = self._turn.answering or monotonic() >= self._head_due_at
-        if self._turn.ended or (self._asked.stream and can_begin):
+        if self._turn.ended or (self._context.stream and can_begin):
             return self._begin()
         return b""
 
     def _begin(self) -> bytes:
         """The head, if the server does not write it, and the beginning of the body."""
-        turn, asked = self._turn, self._asked
+        turn, context = self._turn, self._context
         try:
             if turn.error:
                 raise turn.error
-            if asked.stream:
+            if context.stream:
                 return self._begin_stream()
             if turn.ended and turn.ended.message:
-                head, body = write_stored(asked.dialect, bytes(turn.ended.message))
-                return self._whole(Head(head.status, head.headers | self._facts()), body)
-            assert asked.begin
-            self._follow(asked.begin())  # the turn that this one repeats has failed
+                head, body = write_stored(context.dialect, bytes(turn.ended.message))
+                return self._begin_whole(
+                    Head(head.status, head.headers | self._turn_headers()), body
+                )
+            assert context.begin
+            self._set_turn(context.begin())  # the turn that this one repeats has failed
             return b""
         except ChatkeepError as error:
-            body = msgspec.json.encode(asked.dialect.write_error(error))
-            return self._whole(Head(error.status, {"Content-Type": JSON} | error.headers), body)
+            body = msgspec.json.encode(context.dialect.write_error(error))
+            return self._begin_whole(
+                Head(error.status, {"Content-Type": JSON} | error.headers), body
+            )
 
     def _begin_stream(self) -> bytes:
-        dialect = self._asked.dialect
-        headers = _STREAM_HEADERS | {"Content-Type": dialect.stream_type} | self._facts()
+        dialect = self._context.dialect
+        headers = _STREAM_HEADERS | {"Content-Type": dialect.stream_type} | self._turn_headers()
         self._open(Head(dialect.answer_status, headers))
         chunked = {"Transfer-Encoding": "chunked"} if self._framing == "chunked" else {}
         events = [self._turn.started, *self._events]
         return self._head_bytes(chunked) + self._frame(b"".join(map(self._write_event, events)))
 
-    def _whole(self, head: Head, body: bytes) -> bytes:
+    def _begin_whole(self, head: Head, body: bytes) -> bytes:
         self._open(head)
         self.ended = True
         return self._head_bytes({"Content-Length": str(len(body))}) + body
 
     def _open(self, head: Head) -> None:
         self.head = head
-        self._asked.entry.status = head.status
+        self._context.entry.status = head.status
 
     def _frame(self, piece: bytes) -> bytes:
         self.ended = self._turn.ended is not None
@@ -163,30 +167,30 @@ class TurnResponse:
         lines = [status, *(f"{name}: {value}" for name, value in headers)]
         return "\r\n".join([*lines, "\r\n"]).encode("latin-1")
 
-    def _facts(self) -> dict[str, str]:
-        """What a turn of ours cost, in headers."""
+    def _turn_headers(self) -> dict[str, str]:
+        """The rate limit, and what took how long, of a turn that this instance drives."""
         if isinstance(self._turn, Reader):
             return {}
-        timing = _server_timing(self._turn, self._asked)
+        timing = _server_timing(self._turn, self._context)
         return {"Server-Timing": timing} | self._turn.rate_status.headers()
 
 
 def write_stored(dialect: Dialect, message: bytes) -> tuple[Head, bytes]:
     """The answer with a stored message, and with the revision it brought the chat to."""
     found = read_answer(message)
-    place = find_ref(found.id)
-    etag = {"ETag": f'"{place.index + 1}"'} if place else {}
+    ref = find_ref(found.id)
+    etag = {"ETag": f'"{ref.index + 1}"'} if ref else {}
     body = msgspec.json.encode(dialect.write_answer(found))
     return Head(dialect.answer_status, {"Content-Type": JSON} | etag), body
 
 
-def _server_timing(turn: Producer, asked: Asked) -> str:
+def _server_timing(turn: Producer, context: RequestContext) -> str:
     """What took how many milliseconds; of a stream, until its first byte."""
-    auth_seconds = asked.entry.auth_seconds
+    auth_seconds = context.entry.auth_seconds
     spans = {
         "auth": auth_seconds,
         "store": turn.store_seconds,
         "upstream": turn.upstream_seconds,
-        "total": auth_seconds + monotonic() - asked.began_at,
+        "total": auth_seconds + monotonic() - context.began_at,
     }
     return ", ".join(f"{name};dur={seconds * 1000:.1f}" for name, seconds in spans.items())
