@@ -186,22 +186,6 @@ def test_importing_main_starts_nothing_and_does_not_import_the_sdk() -> None:
     assert done.stdout.strip() == "[] 1 None 256", done.stderr
 
 
-def test_redis_asyncio_is_imported_by_who_asks_for_it() -> None:
-    program = (
-        "import sys, main, redis\n"
-        "assert 'redis.asyncio.client' not in sys.modules, 'it is a tenth of a cold start'\n"
-        "import redis.asyncio.observability.recorder\n"
-        "assert 'redis.asyncio.client' not in sys.modules\n"
-        "from redis.asyncio import Redis\n"
-        "import redis.asyncio.client\n"
-        "assert redis.asyncio.Redis is Redis is redis.asyncio.client.Redis is not redis.Redis"
-    )
-    environment = clean_environment() | {"GPT_API_KEY": UPSTREAM_KEY, "REDIS_HOST": "127.0.0.1"}
-    subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, env=environment, check=True, timeout=30
-    )
-
-
 def test_no_answer_needed_the_sdk(function: Function, client: Client, chat_id: str) -> None:
     client.say(chat_id, "x", stream=True)
     children = Path(f"/proc/{function.pid}/task/{function.pid}/children")
