@@ -81,6 +81,7 @@ def measure(
 
 @contextmanager
 def monitored(redis: RedisServer) -> Iterator[list[dict[str, Any]]]:
+    """The commands that Redis runs meanwhile; complete once the block is left."""
     seen: list[dict[str, Any]] = []
     with redis.client().monitor() as monitor:
 
@@ -118,6 +119,7 @@ MODES = {
 
 
 def main() -> None:
+    """Print the table of costs."""
     print("| turn | billed commands | round trips before the model / after its last token |")
     print("|---|---|---|")
     for who, settings in MODES.items():

@@ -55,6 +55,7 @@ class Heard:
 
 
 def can_compile() -> bool:
+    """Whether the driver and the model can be built here."""
     return sys.platform == "linux" and shutil.which("cc") is not None
 
 

@@ -39,6 +39,7 @@ def preload_ours(redis: "Redis", chat_id: str, messages: int) -> None:
 
 
 def preload_fifty(redis: "Redis", chat_id: str, messages: int) -> None:
+    """As the fifty lines store it."""
     pair = [json.dumps({"role": role, "content": _TEXT}).encode() for role in ("user", "assistant")]
     _push(redis, f"history:{chat_id}", pair * (messages // 2))
 

@@ -40,6 +40,7 @@ def cost(function: Function, ask: Callable[[], int], status: int) -> float:
 
 
 def main() -> None:
+    """Print the table of costs."""
     with running(AUTH="keys", ADMIN_KEY=ADMIN_KEY) as (function, model, _):
         model.answer = lambda body: Answer(pieces=["word "] * 200, pause=_PAUSE)
         base = function.client.base

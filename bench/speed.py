@@ -32,6 +32,7 @@ _SHORT_PROMPTS = replace(
 
 
 def main() -> int:
+    """Measure, print the tables, and write them into the README."""
     options = _read_options()
     if not can_compile():
         print(NO_COMPILER)

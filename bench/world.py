@@ -109,4 +109,5 @@ class ChaoticModel(ModelServer):
 
 
 def digest(contents: list[str]) -> str:
+    """A hash of a list of contents, to compare them by."""
     return hashlib.sha256("\0".join(contents).encode()).hexdigest()

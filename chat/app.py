@@ -119,15 +119,18 @@ def connect_redis(settings: Settings, seconds: float) -> Redis:
         "driver_info": None,
     }
     kind: Any = RedisCluster if settings.redis_cluster else Redis
+    client: Redis
     if settings.redis_url:
-        return kind.from_url(settings.redis_url, **options)  # type: ignore[no-any-return]
-    return kind(  # type: ignore[no-any-return]
+        client = kind.from_url(settings.redis_url, **options)
+        return client
+    client = kind(
         host=settings.redis_host,
         port=settings.redis_port,
         password=settings.redis_password or None,
         ssl=settings.redis_tls or _is_upstash(settings),
         **options,
     )
+    return client
 
 
 def _is_upstash(settings: Settings) -> bool:

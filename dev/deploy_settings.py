@@ -10,6 +10,7 @@ from chat.settings import BadSettings, all_fields, parse_settings
 
 
 def main(folder: Path, project: str) -> None:
+    """Write what deploy.sh needs into `folder`: plain.yaml, secrets/, and `open` if AUTH is."""
     given = {name: value for name, value in dotenv_values(".env").items() if value}
     try:
         settings = parse_settings(given | {"K_SERVICE": "set on Cloud Run"})

@@ -81,7 +81,7 @@ class ModelServer(ThreadingHTTPServer):
         self.requests: list[Asked] = []
         self.connections = 0
         self._queue: deque[Answer] = deque()
-        self._open: set[socket.socket] = set()
+        self.open_connections: set[socket.socket] = set()
 
     @property
     def url(self) -> str:
@@ -94,7 +94,7 @@ class ModelServer(ThreadingHTTPServer):
     def stop(self) -> None:
         self.shutdown()
         self.server_close()
-        for connection in list(self._open):
+        for connection in list(self.open_connections):
             connection.close()
 
     def enqueue(self, *answers: Answer) -> None:
@@ -122,12 +122,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         super().setup()
-        self.server._open.add(self.connection)
+        self.server.open_connections.add(self.connection)
         self.server.connections += 1
         self.number = self.server.connections
 
     def finish(self) -> None:
-        self.server._open.discard(self.connection)
+        self.server.open_connections.discard(self.connection)
         super().finish()
 
     def do_POST(self) -> None:

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from urllib.parse import quote
 
 import redis
@@ -141,7 +141,8 @@ class RedisServer:
             self._process.kill()
             self._process.wait(10)
 
-    def client(self) -> "redis.Redis":
+    def client(self) -> Any:
+        """A client of redis-py, whose types do not know that replies are bytes here."""
         return redis.Redis.from_url(self.url, protocol=2)
 
     def _wait(self) -> None:
@@ -192,7 +193,8 @@ class RedisCluster:
         for node in self._nodes:
             node.stop()
 
-    def client(self) -> "redis.RedisCluster":
+    def client(self) -> Any:
+        """A client of redis-py for the whole cluster."""
         return redis.RedisCluster.from_url(self.url, protocol=2)
 
 
@@ -211,4 +213,4 @@ def _free_port_pair() -> int:
 
 def _is_whole(node: RedisServer) -> bool:
     info = node.client().execute_command("CLUSTER INFO")
-    return info["cluster_state"] == "ok" and info["cluster_known_nodes"] == "3"
+    return bool(info["cluster_state"] == "ok" and info["cluster_known_nodes"] == "3")

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def main() -> int:
+    """Run the function until it ends or is told to; its exit status."""
     environment = read_environment(ROOT)
     own: dict[str, str] = {}
     server = None

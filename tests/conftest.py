@@ -4,16 +4,19 @@ import itertools
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from chat.web.auth.idtokens import IdTokens, KeySet
+from chat.web.auth.idtokens import IdTokens
+from chat.web.auth.jwks import KeySet
 from dev.model import ModelServer
 from dev.redis_server import RedisCluster, RedisServer, find_binary
-from tests.harness import UPSTREAM_KEY, Client, Function, dump, find_secret, wait_until
+from tests.harness import UPSTREAM_KEY, Client, Function, StartFunction, wait_until
+from tests.quick import forbid_processes, is_quick
+from tests.traces import dump, find_secret
 from tests.websocket import Agents, connections
 
 if TYPE_CHECKING:
@@ -27,6 +30,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--cluster", action="store_true", help="run on a Redis Cluster of 3 masters")
     parser.addoption("--server", default="", help="path of the Redis or Valkey server to run on")
+    parser.addoption("--quick", action="store_true", help="only what needs no Redis, no process")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("quick"):
+        items[:] = [item for item in items if is_quick(item)]
+        forbid_processes()
 
 
 @pytest.fixture(scope="session")
@@ -72,9 +82,6 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield folder
     for log in folder.iterdir():
         assert find_secret(log.read_bytes()) is None, log
-
-
-StartFunction = Callable[..., Function]
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from chat.core.errors import KeyRejected
-from chat.web.auth.idtokens import AppCheck, IdTokens, KeySet
+from chat.web.auth.idtokens import AppCheck, IdTokens
+from chat.web.auth.jwks import KeySet
 
 ISSUER = "https://securetoken.google.com/my-project"
 AUDIENCE = "my-project"

@@ -6,22 +6,22 @@ from typing import Any
 import pytest
 
 from chat.models.agents import wire
-from chat.models.agents.connection import NO_PONG, Connection
+from chat.models.agents.connection import NO_PONG, AgentConnection
 
 PING, PATIENCE = 20.0, 120.0
 
 
-def _connection() -> Connection:
-    return Connection(PING, PATIENCE, 0.0)
+def _connection() -> AgentConnection:
+    return AgentConnection(PING, PATIENCE, 0.0)
 
 
-def _replies(connection: Connection) -> list[tuple[str, int, str]]:
+def _replies(connection: AgentConnection) -> list[tuple[str, int, str]]:
     replies, connection.replies = connection.replies, []
     return [(reply.kind, reply.at, reply.text) for reply in replies]
 
 
 def _receive(
-    connection: Connection, kind: str, data: Any = "", question: str = "q", **more: Any
+    connection: AgentConnection, kind: str, data: Any = "", question: str = "q", **more: Any
 ) -> None:
     message = {"id": question, "message": kind, "data": data, **more}
     connection.receive(json.dumps(message), 5.0)

@@ -121,7 +121,8 @@ def test_an_edit_is_a_turn_with_a_parent(client: Client, model: ModelServer, cha
 def test_a_branch_comes_in_pages(client: Client, chat_id: str) -> None:
     _edited(client, chat_id)
     whole = client.get(f"/{chat_id}/chat").json
-    seen, path = [], f"/{chat_id}/chat?limit=1"
+    seen: list[Any] = []
+    path = f"/{chat_id}/chat?limit=1"
     while path:
         reply = client.get(path)
         seen = reply.json + seen

@@ -1,9 +1,9 @@
 """deploy.sh, with a gcloud in the real one's place that writes down what it was told."""
 
 import json
-import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,7 +34,7 @@ def checkout(tmp_path: Path) -> Path:
         source, target = ROOT / name, tmp_path / "app" / name
         target.parent.mkdir(exist_ok=True)
         shutil.copytree(source, target) if source.is_dir() else shutil.copy2(source, target)
-    (tmp_path / "app/.venv").symlink_to(Path(os.sys.prefix))  # type: ignore[attr-defined]
+    (tmp_path / "app/.venv").symlink_to(Path(sys.prefix))
     (tmp_path / "bin").mkdir()
     gcloud = tmp_path / "bin/gcloud"
     gcloud.write_text(GCLOUD)

@@ -141,13 +141,10 @@ def test_redis_gone_is_told_at_once(start_function: Any, tmp_path: Any, model: M
     client = start_function(REDIS_URL=redis.url).client
     client.say("x", "before")
     redis.kill()
-    for request in (
-        lambda: client.say("x", "y"),
-        lambda: client.get("/x/chat"),
-        lambda: client.get("/health"),
-    ):
+    body = {"content": "y"}
+    for method, path in (("POST", "/x/chat"), ("GET", "/x/chat"), ("GET", "/health")):
         began = time.monotonic()
-        reply = request()
+        reply = client.request(method, path, body if method == "POST" else None)
         assert (reply.status, reply.json["error"]["code"]) == (503, "store_unavailable")
         assert reply.headers["Retry-After"] and time.monotonic() - began < 2
     assert client.get("/health").json["redis"] == "unavailable"

@@ -10,7 +10,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from chat.core.errors import KeyRejected
-from chat.web.auth.idtokens import AppCheck, IdTokens, KeySet
+from chat.web.auth.idtokens import AppCheck, IdTokens
+from chat.web.auth.jwks import KeySet
 from tests.signing import (
     AUDIENCE,
     EC_KEY,

@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import RSAAlgorithm
 
 from chat.core.errors import UpstreamUnavailable
-from chat.web.auth.idtokens import IdTokens, KeySet
+from chat.web.auth.idtokens import IdTokens
+from chat.web.auth.jwks import KeySet
 from tests.signing import (
     EC_KEY,
     OTHER_RSA_KEY,

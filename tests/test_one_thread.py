@@ -168,5 +168,5 @@ def test_agents_are_refused_with_the_reason(client: Client) -> None:
         "Sec-WebSocket-Version": "13",
         "Authorization": "k" * 32,
     }
-    reply = client.request("GET", "/client/register", **upgrade)
+    reply = Client(client.base, upgrade).get("/client/register")
     assert reply.status == 403 and "hand over" in reply.json["error"]

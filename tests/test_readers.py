@@ -23,6 +23,7 @@ from tests.harness import (
     Event,
     Function,
     Reply,
+    StartFunction,
     Stream,
     start_stream,
     text_of,
@@ -33,7 +34,7 @@ from tests.tls import self_signed
 
 
 @pytest.fixture(scope="module")
-def small(start_function: Any) -> Function:
+def small(start_function: StartFunction) -> Function:
     """An instance with few threads."""
     return start_function(THREADS="8", KEEPALIVE_SECONDS="0.3")
 

@@ -12,8 +12,9 @@ import pytest
 
 from dev.model import Answer, ModelServer
 from dev.redis_server import RedisServer
-from tests.harness import Client, Function, start_stream, text_of, traces_of, wait_until
+from tests.harness import Client, Function, start_stream, text_of, wait_until
 from tests.test_bad_input import assert_error
+from tests.traces import traces_of
 
 
 @pytest.fixture

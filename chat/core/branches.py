@@ -52,6 +52,7 @@ def newest(ranges: Ranges, most: int) -> Ranges:
 
 
 def length(ranges: Ranges) -> int:
+    """How many messages the ranges hold together."""
     return sum(last - first + 1 for first, last in ranges)
 
 

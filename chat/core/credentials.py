@@ -38,6 +38,7 @@ class UserKey(msgspec.Struct, frozen=True):
 
 
 def make_key(owner: str) -> UserKey:
+    """A new user key of 192 random bits."""
     text = f"ck_{owner}_{secrets.token_hex(24)}"
     return UserKey(text, _hash(text), text[-_SHOWN_CHARACTERS:])
 
@@ -55,6 +56,7 @@ def owner_of(subject: str) -> str:
 
 
 def is_user_id(text: str) -> bool:
+    """Whether the admin API may give this id to a user."""
     return bool(_USER_ID.fullmatch(text)) and text != ANONYMOUS
 
 
@@ -64,6 +66,7 @@ def same(given: str, secret: str) -> bool:
 
 
 def masked(owner: str, ending: str) -> str:
+    """A user key as it may be shown: its owner and its last characters."""
     return f"ck_{owner}_…{ending}"
 
 

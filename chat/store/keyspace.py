@@ -59,30 +59,37 @@ SEEN_KEY = "ck:seen:{agents}"
 
 
 def chat_key(chat: ChatRef) -> str:
+    """A chat's own values: a hash."""
     return f"ck:{{{chat.owner}}}:chat:{chat.id}"
 
 
 def history_key(chat: ChatRef) -> str:
+    """A chat's messages: a list."""
     return f"ck:{{{chat.owner}}}:history:{chat.id}"
 
 
 def log_key(chat: ChatRef, nonce: str) -> str:
+    """The log of one turn: a stream."""
     return f"ck:{{{chat.owner}}}:log:{chat.id}:{nonce}"
 
 
 def inbox_key(instance: str) -> str:
+    """What agents' answers come through to an instance: a stream."""
     return f"ck:inbox:{{agents}}:{instance}"
 
 
 def record_key(owner: str) -> str:
+    """What is kept of an owner: a hash."""
     return f"ck:{{{owner}}}:user"
 
 
 def usage_key(owner: str) -> str:
+    """An owner's usage, a row per day and model: a list."""
     return f"ck:{{{owner}}}:usage"
 
 
 def gone_key(owner: str) -> str:
+    """What outlives an owner's erasure: the limits of the day."""
     return f"ck:gone:{hashlib.sha256(owner.encode()).hexdigest()[:32]}"
 
 
@@ -93,4 +100,5 @@ def all_keys_of(owner: str) -> str:
 
 
 def chats_key(owner: str) -> str:
+    """An owner's chats by the time of their last turn: a sorted set."""
     return f"ck:{{{owner}}}:chats"

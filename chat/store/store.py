@@ -210,7 +210,7 @@ class StreamRead:
 
     def fileno(self) -> int:
         """The socket that shows the reply, once it was asked for."""
-        return int(self._connection._sock.fileno())
+        return int(self._connection._sock.fileno())  # noqa: SLF001
 
     @property
     def has_reply(self) -> bool:

@@ -47,15 +47,18 @@ class RequestEntry(msgspec.Struct):
 
     @property
     def milliseconds(self) -> int:
+        """The time since the request began."""
         return int((time.monotonic() - self.began) * 1000)
 
     def write(self) -> None:
+        """Log the entry, as an error if the status is 5xx."""
         level = logging.ERROR if self.status >= 500 else logging.INFO
         facts = {name: getattr(self, name) for name in _FACTS}
         log.log(level, "%s %s %d", self.method, self.route, self.status, extra={"facts": facts})
 
 
 def open_entry(request: Request) -> RequestEntry:
+    """Begin the log entry of a request."""
     given = header(request, "X-Request-Id", "")
     request_id = given if _SANE_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
     entry = RequestEntry(request_id, request.method, _trace_of(request))
@@ -64,6 +67,7 @@ def open_entry(request: Request) -> RequestEntry:
 
 
 def entry_of(request: Request) -> RequestEntry:
+    """The log entry of a request that is being answered."""
     entry: RequestEntry = request.environ[_ENTRY]
     return entry
 
@@ -99,7 +103,7 @@ class JsonLines(logging.Formatter):
 def write_json_lines(project: str) -> None:
     """Make Chatkeep's loggers write JSON lines to stdout."""
     # Do not collect what no line shows (Python's logging HOWTO, "Optimization").
-    logging._srcfile = None
+    logging._srcfile = None  # noqa: SLF001  # the documented way
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logger = logging.getLogger("chatkeep")
     if not logger.handlers:

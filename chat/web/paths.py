@@ -1,4 +1,8 @@
-"""Which route a path leads to: `/conversations/<chat_id>` etc.; literals before variables."""
+"""Which route a path leads to: `/conversations/<chat_id>` etc.; literals before variables.
+
+Not werkzeug's router: for our 36 routes it takes 5.1 ms to build, which every cold start pays, and
+this tree 0.03 ms; a match takes 4.3 and 1.9 microseconds (measured in one run, Python 3.11).
+"""
 
 from collections.abc import Iterator
 from typing import Generic, TypeVar

@@ -171,6 +171,7 @@ def json_response(
 def error_response(
     error: ChatkeepError, write: Callable[[ChatkeepError], object] = write_error
 ) -> Response:
+    """An error as a response, encoded by `write`."""
     return json_response(write(error), error.status, error.headers)
 
 

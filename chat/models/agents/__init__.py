@@ -18,9 +18,11 @@ import uuid
 from contextlib import suppress
 from functools import partial
 
+import msgspec
+
 from chat.core.errors import NoAgent, StoreUnavailable
 from chat.models.agents.call import AgentCall
-from chat.models.agents.connection import AgentReply, Connection
+from chat.models.agents.connection import AgentConnection, AgentReply
 from chat.models.agents.link import AgentLink, ReplyForwarder
 from chat.models.agents.wire import Question
 from chat.store.agent_pool import InboxEntry, LastSeen, Pool
@@ -54,8 +56,9 @@ class Agents:
             raise _no_agent()
         return AgentCall(self, uuid.uuid4().hex, question, preferred, self._silence_seconds)
 
-    def new_connection(self) -> Connection:
-        return Connection(self._ping_seconds, self._silence_seconds, time.monotonic())
+    def new_connection(self) -> AgentConnection:
+        """The state of a new connection, with the ping times of the settings."""
+        return AgentConnection(self._ping_seconds, self._silence_seconds, time.monotonic())
 
     def attach(self, link: AgentLink) -> None:
         """Add an agent that has connected; an older link of the same agent is closed."""
@@ -111,12 +114,15 @@ class Agents:
         raise _no_agent()
 
     def is_here(self, instance: str) -> bool:
+        """Whether this is our own instance."""
         return instance == self._pool.instance
 
     def is_alive(self, instance: str) -> bool:
+        """Whether an instance still sends heartbeats. Raises StoreUnavailable."""
         return self.is_here(instance) or self._pool.is_alive(instance)
 
     def end(self, call: AgentCall, *, complete: bool) -> None:
+        """Remove a call; unless its answer is complete, the agent's instance forgets the question."""
         self._calls.pop(call.question, None)
         if complete or not call.agent:
             return
@@ -202,4 +208,5 @@ def _no_agent() -> NoAgent:
 
 def _reply_of(entry: InboxEntry) -> AgentReply:
     """An agent's reply, as it came from another instance."""
-    return AgentReply(entry.question, entry.kind, entry.at, entry.text)  # type: ignore[arg-type]
+    facts = {"question": entry.question, "kind": entry.kind, "at": entry.at, "text": entry.text}
+    return msgspec.convert(facts, AgentReply)

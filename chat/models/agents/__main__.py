@@ -99,6 +99,7 @@ class Agent:
             pause = min(pause * 2, _MAX_PAUSE_SECONDS)
 
     def stop(self) -> None:
+        """Take no more questions and wait for those being answered."""
         self._stopped.set()
         self._workers.shutdown(wait=True, cancel_futures=True)
 
@@ -237,6 +238,7 @@ def _options() -> argparse.Namespace:
 
 
 def main() -> int:
+    """Connect, and answer until SIGTERM or Ctrl-C."""
     options = _options()
     upstream = Upstream(options.upstream, options.upstream_key, _MODEL_SILENCE_SECONDS)
     url = register_url(options.server)

@@ -31,7 +31,7 @@ class AgentReply(msgspec.Struct, frozen=True):
     text: str = ""
 
 
-class Connection:
+class AgentConnection:
     """The state of one agent's connection; `now` is a monotonic clock in seconds."""
 
     def __init__(self, ping_seconds: float, patience_seconds: float, now: float) -> None:
@@ -48,6 +48,7 @@ class Connection:
 
     @property
     def busy(self) -> bool:
+        """Whether a question waits or is being answered."""
         return bool(self._waiting or self._open)
 
     def ask(self, question: str, data: str, now: float) -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from chat.core.errors import StoreUnavailable
-from chat.models.agents.connection import AgentReply, Connection
+from chat.models.agents.connection import AgentConnection, AgentReply
 from chat.store.agent_pool import LastSeen, Pool
 
 _FIRST_PAUSE_SECONDS = 0.1
@@ -27,7 +27,7 @@ Receiver = Callable[[AgentReply], None]
 class AgentLink:
     """A connected agent; once it has to be disconnected, `over` is the reason."""
 
-    def __init__(self, agent: str, connection: Connection, wake: Callable[[], None]) -> None:
+    def __init__(self, agent: str, connection: AgentConnection, wake: Callable[[], None]) -> None:
         self.agent = agent
         self.over = ""
         self._connection = connection
@@ -66,6 +66,7 @@ class AgentLink:
 
     @property
     def busy(self) -> bool:
+        """Whether a question waits or is being answered."""
         return self._connection.busy or bool(self._calls)
 
     def on_message(self, text: str | bytes) -> list[str]:

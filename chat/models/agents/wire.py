@@ -104,4 +104,5 @@ def write_answer(content: str, response_id: str, conversation_id: str) -> str:
 
 
 def is_agent_id(text: str) -> bool:
+    """Whether an agent may call itself that."""
     return bool(_AGENT_ID.fullmatch(text))

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from functools import partial
 from urllib.parse import urlencode
 
 from flask import Request, Response
@@ -49,7 +50,7 @@ class NativeRoutes(ChatRoutes):
     def resume(
         self, request: Request, caller: Caller, chat_id: str, turn_id: str | None = None
     ) -> Response:
-        """Follow a turn from any offset: the one named, else the running, else the newest one."""
+        """Follow a turn from an offset: the one named, else the running, else the newest one."""
         # A browser's EventSource reconnects with the header and the query of its first request.
         offset = header(request, "Last-Event-ID", "") or request.args.get("after", "0")
         if not (offset.isascii() and offset.isdigit() and len(offset) < 16):
@@ -82,32 +83,8 @@ class NativeRoutes(ChatRoutes):
         limit = whole_number(
             request, "limit", default=_MAX_MESSAGES, minimum=1, maximum=_MAX_MESSAGES
         )
-        before, leaf = request.args.get("before", ""), request.args.get("leaf", "")
-        known = request.if_none_match.as_set(include_weak=True)
-        known_one = known.pop() if len(known) == 1 else ""
-
-        def load() -> Page | None:
-            return self._history.load(
-                ChatRef(caller.owner, chat_id),
-                limit=limit,
-                before=before,
-                known=known_one,
-                leaf=leaf,
-            )
-
-        page = load()
-        if page and page.running and self._turns.settle_if_dead(ChatRef(caller.owner, chat_id)):
-            page = load()
-        if page is None and leaf and not before:
-            raise NotFound(
-                "`leaf` is not a message of this chat.", param="leaf", code="message_not_found"
-            )
-        if page is None:
-            raise InvalidRequest(
-                "`before` is not a message of this chat.",
-                param="before",
-                code="invalid_cursor",
-            )
+        leaf = request.args.get("leaf", "")
+        page = self._load_page(request, ChatRef(caller.owner, chat_id), limit, leaf)
         headers = {"ETag": f'"{page.revision}"', "Cache-Control": "private, no-cache"}
         if request.if_none_match.contains_weak(str(page.revision)):
             return Response(status=304, headers=headers)
@@ -116,6 +93,23 @@ class NativeRoutes(ChatRoutes):
             query += f"&leaf={leaf}" if leaf else ""
             headers["Link"] = f'</{chat_id}/chat?{query}>; rel="next"'
         return json_response(b"[%b]" % b",".join(page.messages), headers=headers)
+
+    def _load_page(self, request: Request, chat: ChatRef, limit: int, leaf: str) -> Page:
+        """Raises NotFound for an unknown `leaf`, InvalidRequest for an unknown `before`."""
+        before = request.args.get("before", "")
+        etags = request.if_none_match.as_set(include_weak=True)
+        known = etags.pop() if len(etags) == 1 else ""
+        load = partial(self._history.load, chat, limit=limit, before=before, known=known, leaf=leaf)
+        page = load()
+        if page and page.running and self._turns.settle_if_dead(chat):
+            page = load()
+        if page is None and leaf and not before:
+            message = "`leaf` is not a message of this chat."
+            raise NotFound(message, param="leaf", code="message_not_found")
+        if page is None:
+            message = "`before` is not a message of this chat."
+            raise InvalidRequest(message, param="before", code="invalid_cursor")
+        return page
 
     def get_chat(self, request: Request, caller: Caller, chat_id: str) -> Response:
         """Get a chat; its messages are at /<chat_id>/chat."""

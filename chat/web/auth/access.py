@@ -7,7 +7,8 @@ from chat.core.credentials import ANONYMOUS, Caller, find_caller, owner_of, same
 from chat.core.errors import KeyMissing, KeyRejected, NotAllowed
 from chat.settings import Settings
 from chat.store.users import Users
-from chat.web.auth.idtokens import AppCheck, IdTokens, KeySet
+from chat.web.auth.idtokens import AppCheck, IdTokens
+from chat.web.auth.jwks import KeySet
 from chat.web.headers import header
 
 _APP_CHECK = "X-Firebase-AppCheck"

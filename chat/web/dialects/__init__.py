@@ -57,15 +57,18 @@ class Body:
         self.fields: dict[str, Any] = fields
 
     def text(self, name: str, *, max_length: int | None = None) -> str | None:
+        """A string. Raises InvalidRequest, as all getters do."""
         value = self._get(name, str, "a string")
         if value and max_length and len(value) > max_length:
             raise self.invalid(name, f"must have at most {max_length} characters")
         return value
 
     def mapping(self, name: str) -> dict[str, Any] | None:
+        """A JSON object."""
         return self._get(name, dict, "an object")
 
     def number(self, name: str, *, minimum: float, maximum: float) -> float | None:
+        """A number within the bounds."""
         value = self.fields.get(name)
         if value is None:
             return None
@@ -76,6 +79,7 @@ class Body:
         return value
 
     def whole_number(self, name: str, *, minimum: int, maximum: int) -> int | None:
+        """A whole number within the bounds."""
         value = self.number(name, minimum=minimum, maximum=maximum)
         if value is not None and not isinstance(value, int):
             raise self.invalid(name, "must be a whole number")
@@ -91,6 +95,7 @@ class Body:
         return bool(value == "true")
 
     def choice(self, name: str, options: tuple[T, ...]) -> T | None:
+        """One of the options."""
         value = self.fields.get(name)
         if value is not None and value not in options:
             raise self.invalid(name, f"must be one of {', '.join(map(str, options))}")
@@ -111,6 +116,7 @@ class Body:
         return msgspec.Raw(msgspec.json.encode(value))
 
     def invalid(self, name: str, rule: str) -> InvalidRequest:
+        """The error for a field that breaks a rule: "must be a number"."""
         return InvalidRequest(f"`{name}` {rule}.", param=name)
 
     def _check_part(self, name: str, part: Any) -> None:

@@ -46,6 +46,7 @@ class Frames:
         return self._socket.send(AcceptConnection())
 
     def write(self, text: str) -> bytes:
+        """A text message."""
         return self._socket.send(TextMessage(data=text))
 
     def close(self, code: int, reason: str) -> bytes:
