@@ -21,7 +21,8 @@ from chat.store.agent_pool import Pool
 from chat.store.chats import Chats
 from chat.store.history import History
 from chat.store.store import Store
-from chat.store.turn_log import TurnLog, TurnLogWriter
+from chat.store.turn_log import TurnLog
+from chat.store.turn_log_writer import TurnLogWriter
 from chat.store.users import Users
 from chat.store.vault import Vault
 from chat.turns.owners import Owners

@@ -32,4 +32,5 @@ def ended_in_error(error: ChatkeepError, offset: int, message: bytes | None = No
 
 
 def error_json(error: ChatkeepError) -> bytes:
+    """An error as events and logs have it."""
     return msgspec.json.encode(error.body()["error"])

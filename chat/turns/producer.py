@@ -24,7 +24,7 @@ from chat.core.events import STATUS_OF, Delta, Ended, Event, Started
 from chat.core.http1 import ProtocolError
 from chat.core.limits import RateStatus
 from chat.core.messages import Ask, ChatRef, write_assistant_message
-from chat.core.outcomes import Begun, LogEnd
+from chat.core.outcomes import Begun, Finished, LogEnd
 from chat.core.prompt import estimate_text
 from chat.core.usage import Used
 from chat.host.flow import WORK_DUE, DueAt, Wait
@@ -32,7 +32,7 @@ from chat.host.shutdown import Shutdown
 from chat.models.upstream import ModelCall
 from chat.settings import Settings
 from chat.store.history import History
-from chat.store.turn_log import LOST, LogBuffer, TurnLogWriter
+from chat.store.turn_log_writer import LOST, LogBuffer, TurnLogWriter
 from chat.turns.events import ended_as_stored, ended_in_error, error_json, started
 
 _MAX_CONTINUATIONS = 5
@@ -94,7 +94,7 @@ class Producer:
             continuations=_MAX_CONTINUATIONS if ask.autocontinue else 0,
         )
         self._buffer = LogBuffer(plan.chat, begun.ref, history.lease_ms, begun.now_ms)
-        self._writer.open(self._buffer)
+        self._writer.attach(self._buffer)
         self._began_at = now
         self._store_away_at: float | None = None
         self._end_at = 0.0
@@ -200,7 +200,7 @@ class Producer:
         self.ended = self._settle()
         if self.ended is None:
             return self._answer.tick(time.monotonic())
-        self._writer.close(self._buffer)
+        self._writer.detach(self._buffer)
         return [self.ended]
 
     def _settle(self) -> Ended | None:
@@ -216,52 +216,50 @@ class Producer:
             self._answer.error = StoreUnavailable(_NOT_STORED, retry_after=1)
         except ChatkeepError as error:
             self._answer.error = error
-        except (
-            Exception
-        ):  # whatever it is, the turn must end, or its lease would be renewed for ever
+        except Exception:  # whatever it is, the turn must end: else its lease lives for ever
             log.exception("turn %s could not be stored", self._plan.begun.ref.turn_id)
             self._answer.error = InternalError("An internal error occurred.")
         return self._failed(None)
 
     def _drop(self) -> Ended:
-        place, error = self._plan, self._answer.error
+        plan, error = self._plan, self._answer.error
         assert error is not None
         # A log with text is deleted; one without shows late readers the error.
         shown = b"" if self._answer.offset else error_json(error)
         used = self._used() if self._call.answering else None
-        stored = self._history.drop(place.chat, place.begun.ref, place.ask, shown, used)
+        stored = self._history.drop(plan.chat, plan.begun.ref, plan.ask, shown, used)
         # Another instance may have taken it for dead, and stored it: then it has not simply failed.
         return ended_as_stored(stored) if stored else self._failed(None)
 
     def _store(self) -> Ended:
-        place, turn = self._plan, self._answer
+        plan, turn = self._plan, self._answer
         ending = turn.ending or "failed"
-        now_ms = place.begun.now_ms + int((time.monotonic() - self._began_at) * 1000)
+        now_ms = plan.begun.now_ms + int((time.monotonic() - self._began_at) * 1000)
         answer = write_assistant_message(
-            place.begun.ref,
-            place.chat.id,
+            plan.begun.ref,
+            plan.chat.id,
             turn.text,
-            model=place.model,
+            model=plan.model,
             status=STATUS_OF[ending],
             now_ms=now_ms,
             finish_reason=turn.finish_reason or ("error" if turn.error else None),
             usage=turn.usage,
         )
-        stored = self._history.commit(
-            place.chat,
-            place.begun.ref,
-            place.ask,
+        finished = Finished(
+            plan.begun.ref,
+            plan.ask,
             answer,
             self._log_end(ending),
             self._used(),
-            began_ms=place.begun.now_ms,
+            began_ms=plan.begun.now_ms,
             now_ms=now_ms,
-            parent_id=place.parent_id,
+            parent_id=plan.parent_id,
             usage=turn.usage,
-            start=place.start,
-            forks=place.forks,
+            start=plan.start,
+            forks=plan.forks,
             agent=self._call.agent,
         )
+        stored = self._history.commit(plan.chat, finished)
         if stored != answer:  # somebody else has ended it before
             return ended_as_stored(stored)
         if turn.error:
@@ -269,10 +267,10 @@ class Producer:
         return Ended(ending, turn.offset, message=msgspec.Raw(stored))
 
     def _used(self) -> Used:
-        usage, place = self._answer.usage, self._plan
+        usage, plan = self._answer.usage, self._plan
         if usage:
-            return Used(place.model, usage.prompt_tokens, usage.completion_tokens)
-        return Used(place.model, place.prompt_tokens, estimate_text(self._answer.received))
+            return Used(plan.model, usage.prompt_tokens, usage.completion_tokens)
+        return Used(plan.model, plan.prompt_tokens, estimate_text(self._answer.received))
 
     def _log_end(self, ending: str) -> LogEnd:
         error = error_json(self._answer.error) if self._answer.error else b""

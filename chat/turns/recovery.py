@@ -14,11 +14,12 @@ from chat.core.completions import PromptMessage
 from chat.core.errors import NotFound
 from chat.core.events import STATUS_OF, Ending, StopReason
 from chat.core.messages import Ask, ChatRef, TurnRef, id_of, read_answer, write_assistant_message
-from chat.core.outcomes import LogEnd, Look
+from chat.core.outcomes import Finished, LogEnd, Look
 from chat.core.prompt import estimate_text, estimate_tokens
 from chat.core.usage import Used
 from chat.store.history import History
-from chat.store.turn_log import TurnLog, TurnLogWriter
+from chat.store.turn_log import TurnLog
+from chat.store.turn_log_writer import TurnLogWriter
 
 _STOP_PATIENCE_SECONDS = 1.5  # a producer writes at least once a second while text comes
 _STOP_STEP_SECONDS = 0.3
@@ -47,7 +48,7 @@ class Recovery:
         if ref is None:
             return None
         text, reason = self._logs.stop(chat, ref.nonce, reason)
-        self._writer.tell(ref.nonce, reason)
+        self._writer.stop(ref.nonce, reason)
         if look.alive and _ask.decode(look.asked).stream:
             give_up = time.monotonic() + _STOP_PATIENCE_SECONDS
             while time.monotonic() < give_up:
@@ -88,8 +89,7 @@ class Recovery:
         answer = write_assistant_message(
             ref, chat.id, text, model=model, status=STATUS_OF[ending], now_ms=look.now_ms
         )
-        return self._history.commit(
-            chat,
+        finished = Finished(
             ref,
             ask,
             answer,
@@ -100,14 +100,15 @@ class Recovery:
             parent_id=id_of(before) if before else None,
             forks=branches.forks_after(look.forks, ref.index, parent),
         )
+        return self._history.commit(chat, finished)
 
     def _model(self, look: Look, ask: Ask) -> str:
         return ask.model or look.model or self._default_model
 
     def _parent(self, chat: ChatRef, ask: Ask, ref: TurnRef) -> tuple[int, bytes]:
         """(index, JSON) of the message that a turn continues; (-1, b"") at the beginning."""
-        place = branches.parent_place(ask.parent_id, ref.index)
-        parent = -1 if place is None else place
+        index = branches.parent_index(ask.parent_id, ref.index)
+        parent = -1 if index is None else index
         return parent, self._history.look(chat, parent).message if parent >= 0 else b""
 
 

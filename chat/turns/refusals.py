@@ -8,6 +8,7 @@ from chat.core.outcomes import Changed, Known, Limited
 
 
 def same_turn(known: Known, ask: Ask) -> TurnRef:
+    """The turn with this idempotency key. Raises IdempotencyConflict if it had another body."""
     if ask.repeat is None or ask.repeat.body_hash != known.body_hash:
         raise IdempotencyConflict(
             "This Idempotency-Key was already used with a different body.", param="Idempotency-Key"
@@ -16,6 +17,7 @@ def same_turn(known: Known, ask: Ask) -> TurnRef:
 
 
 def refused(limited: Limited) -> RateLimited:
+    """Which limit, and when to try again."""
     rate_status, seconds = limited.rate_status, limited.rate_status.reset_seconds
     if limited.reason == "turns":
         return RateLimited(
@@ -29,6 +31,7 @@ def refused(limited: Limited) -> RateLimited:
 
 
 def changed(outcome: Changed) -> ChatChanged:
+    """The chat has another revision than If-Match; with the messages that are new."""
     return ChatChanged(
         f"The chat is already at revision {outcome.revision}.",
         revision=outcome.revision,

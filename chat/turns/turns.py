@@ -32,7 +32,8 @@ from chat.models.choice import Models
 from chat.settings import Settings
 from chat.store.chats import Chats
 from chat.store.history import History
-from chat.store.turn_log import TurnLog, TurnLogWriter
+from chat.store.turn_log import TurnLog
+from chat.store.turn_log_writer import TurnLogWriter
 from chat.store.users import Users
 from chat.turns.producer import Producer, TurnPlan
 from chat.turns.reader import Reader
@@ -210,7 +211,7 @@ class Turns:
         """The messages before the turn; `begin` has read those of a chat without branches."""
         if ask.parent_id is None and not begun.forks:
             return _Branch(begun.messages, begun.start, begun.revision - 1, linear=True)
-        leaf = branches.parent_place(ask.parent_id, begun.revision)
+        leaf = branches.parent_index(ask.parent_id, begun.revision)
         ranges = [] if leaf is None else branches.path(branches.read_forks(begun.forks), leaf)
         messages = self._history.read_ranges(chat, branches.newest(ranges, _MAX_OF_A_BRANCH))
         ids = [branches.ROOT, None, *map(id_of, messages[-2:])]
