@@ -15,8 +15,6 @@ from typing import Any
 
 import urllib3
 
-from chat.host.flow import wait_for
-from chat.models.upstream import Call
 from chat.web.apis.account import AccountRoutes
 from chat.web.apis.admin import AdminRoutes
 from chat.web.apis.agents import AgentRoutes
@@ -61,13 +59,6 @@ def wait_until(condition: Callable[[], Any], seconds: float = 10.0) -> bool:
             return True
         time.sleep(0.02)
     return False
-
-
-def read_once(call: Call, max_seconds: float) -> bytes | None:
-    """Drive a call of the model for a moment; what has come, b"" at its end."""
-    wait_for(call.waits_for(), max_seconds)
-    call.work()
-    return call.read()
 
 
 @dataclass

@@ -13,7 +13,8 @@ import pytest
 from chat.core.errors import UpstreamUnavailable
 from chat.models.upstream import Upstream
 from dev.redis_server import RedisServer
-from tests.harness import ROOT, Client, Function, free_port, read_once, wait_until
+from tests.calls import read_once
+from tests.harness import ROOT, Client, Function, free_port, wait_until
 from tests.tls import self_signed, serve_tls
 
 

@@ -14,7 +14,8 @@ import pytest
 from chat.core.errors import UpstreamUnavailable
 from chat.models.upstream import Call, Upstream
 from dev.model import Answer, ModelServer
-from tests.harness import Client, read_once
+from tests.calls import read_once
+from tests.harness import Client
 from tests.tls import self_signed
 
 
