@@ -1,22 +1,27 @@
-# make run    the function on http://localhost:8080, with its own Redis and a demo model
-# make test   the whole test suite, on a real Redis, without a network
-# make test-servers   the parts that touch Redis most, on Redis 6.2, 7, Valkey and a cluster
-# make chaos  break everything at random for minutes, and count what was lost
-# make fuzz   garbage on every route: 50,000 requests
-# make bench  how fast it is, beside other ways to do the same; what a turn costs in Redis commands
+# make run           the function on http://localhost:8080, with its own Redis and a demo model
+# make quick         style, types, and the tests that need no Redis and no process: seconds
+# make check         style and types
+# make test          all tests, on a real Redis and on a cluster; needs no network, takes minutes
+# make test-servers  the tests that touch Redis most, on Redis 6.2, 7, Valkey 9 and a cluster
+# make fuzz          50,000 requests of garbage on every route
+# make chaos         break everything at random for minutes, and count what was lost
+# make bench         speed beside other ways to do the same; what a turn costs in Redis commands
 # make bench-peers   install LiteLLM and Portkey into .peers/, for `make bench` to measure as well
-# make check  style and types
-# make docs   write the settings into .env.example and README.md
-# make lock   compile requirements*.in into requirements*.txt
+# make docs          write the settings into .env.example and README.md
+# make lock          compile requirements*.in into requirements*.txt
+# make clean         remove the virtual environment, the data of `make run`, and the peers
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-servers fuzz chaos bench bench-peers check lock docs clean
+.PHONY: run quick test test-servers fuzz chaos bench bench-peers check lock docs clean
 
 run: $(VENV)/installed
 	@exec $(BIN)/python -m dev.run
+
+quick: check
+	$(BIN)/python -m pytest --quick
 
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -n 4

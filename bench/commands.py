@@ -1,7 +1,7 @@
 """`make bench`: what a turn costs in Redis: commands as Upstash bills them, and round trips.
 
-A script is billed as one command, and each call inside it as another. Redis itself is asked:
-MONITOR shows every command with its time, and which of them came out of a script.
+A script is billed as one command, and each call inside it as another. The source is
+Redis itself: MONITOR shows every command with its time, and which of them a script has called.
 """
 
 import tempfile
@@ -61,7 +61,7 @@ def _running(
 def measure(
     client: Client, model: ModelServer, redis: RedisServer, answer: Answer, *, stream: bool
 ) -> Cost:
-    """The third turn of a chat, when all connections are open and all scripts are known."""
+    """The third turn of a chat: all connections are open and all scripts loaded."""
     for _ in range(2):
         client.say("bench", "warm", stream=stream)
     model.enqueue(answer)
@@ -71,7 +71,7 @@ def measure(
         ended = time.time()
         time.sleep(_SETTLE_SECONDS)
     mine = [c for c in seen if began <= c["time"] <= ended and _name(c) not in _FREE]
-    # The log (XADD) is written by a thread of its own: nobody waits for it.
+    # A thread of its own writes the turn log (XADD); no turn waits for it.
     trips = [c for c in mine if c["client_type"] != "lua" and _name(c) != "XADD"]
     asked = model.requests[-1]
     before = [c for c in trips if c["time"] < asked.asked_at]
@@ -135,7 +135,7 @@ def main() -> None:
 
 
 def as_user(function: Function) -> Client:
-    """A client with a user's key, where users are asked for one."""
+    """A client with a user's key if the function requires one."""
     if function.client.get("/me").status == 200:
         return function.client
     return new_user(function.client.base)[1]

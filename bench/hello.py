@@ -1,4 +1,4 @@
-"""A function that does nothing: what the host itself costs."""
+"""A function that does nothing: the cost of the host alone."""
 
 import flask
 

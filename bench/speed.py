@@ -1,7 +1,7 @@
 """`make bench`: how fast it is, beside a bare function and the same product in fifty lines.
 
-Everything runs here, on loopback: the subject alone on one core, model, clients and Redis on the
-other. Writes its table into README.md, when it is whole and the machine was quiet. `--variant
+Everything runs on this machine, over loopback: the subject alone on one core; model, clients and
+Redis on the other. Writes its table into README.md if it is complete and the machine was idle. `--variant
 THREADS=8` measures ours with other settings as well, `--beside <folder>` another checkout.
 """
 
@@ -26,7 +26,7 @@ from tests.harness import ROOT
 _QUIET = 1.0
 _SHORT_PROMPTS = replace(
     OURS,
-    name="Chatkeep, prompts of 300 tokens",  # which ten messages fill
+    name="Chatkeep, prompts of 300 tokens",  # ten messages fill them
     environment={**OURS.environment, "MAX_PROMPT_TOKENS": "300"},
 )
 
@@ -38,7 +38,9 @@ def main() -> int:
         print(NO_COMPILER)
         return 0
     subjects, load = _choose(options), os.getloadavg()[0]
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # and nothing is left behind
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit("stopped")
+    )  # so that `finally` stops everything
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         bench = Bench(Path(folder), share_cores(), QUICK if options.quick else Plan())
         try:

@@ -1,4 +1,4 @@
-"""What was measured as tables of Markdown. Pure."""
+"""The readings as tables in Markdown. Pure."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Value = Callable[[Subject], float | None]
 
 @dataclass(frozen=True)
 class Row:
-    """One measure: what each subject's cell shows, and whom ours is compared with by which value."""
+    """One measure: what each cell shows, and which value of which subject ours is compared with."""
 
     name: str
     cell: Callable[[Subject], str]
@@ -24,7 +24,7 @@ class Row:
 
 
 def write(results: Results, subjects: Sequence[Subject], bounded: Subject, where: str) -> str:
-    """All tables, and how they came about."""
+    """All tables, and how they were measured."""
     growing = [s for s in subjects if s.preload]
     parts = [
         _main_table(results, subjects),
@@ -36,7 +36,7 @@ def write(results: Results, subjects: Sequence[Subject], bounded: Subject, where
 
 
 def with_speed(readme: str, text: str) -> str:
-    """The README with its figures made anew."""
+    """The README with its figures replaced."""
     before, begin, rest = readme.partition(_BEGIN)
     _, end, after = rest.partition(_END)
     if not (begin and end):

@@ -1,4 +1,4 @@
-"""Used by deploy.sh: check .env as the function will, and sort secrets from plain settings."""
+"""Used by deploy.sh: check .env as the function will, and separate secrets from plain settings."""
 
 import json
 import sys

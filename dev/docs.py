@@ -13,7 +13,7 @@ _BEGIN, _END = "<!-- settings: written by `make docs` -->\n", "<!-- end of setti
 def env_example() -> str:
     """Every setting with its help, commented out unless one must fill it in."""
     parts = [
-        "# Copy to .env and fill in the first lines. What stands in the environment wins over this file.\n"
+        "# Copy to .env and fill in the first lines. Environment variables take precedence over this file.\n"
     ]
     for field in all_fields():
         name = field.variable
@@ -37,7 +37,7 @@ def settings_table() -> str:
 
 
 def with_settings(readme: str) -> str:
-    """The README with its table of settings made anew."""
+    """The README with its table of settings replaced."""
     before, _, rest = readme.partition(_BEGIN)
     _, _, after = rest.partition(_END)
     return before + _BEGIN + settings_table() + _END + after

@@ -1,7 +1,7 @@
-"""`make run`: the function on http://localhost:8080, with all it needs.
+"""`make run`: the function on http://localhost:8080, with everything it needs.
 
-Without REDIS_HOST or REDIS_URL, a Redis of its own that keeps its data in `.data/`; without
-GPT_API_KEY and OPENAI_BASE_URL, a demo model that answers with what it was sent.
+Without REDIS_HOST and REDIS_URL it gets a Redis of its own that keeps its data in `.data/`; without
+GPT_API_KEY and OPENAI_BASE_URL a demo model that answers with what it was sent.
 """
 
 import os

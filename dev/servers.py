@@ -1,7 +1,7 @@
-"""`make test-servers`: run the suites that touch Redis most on every kind of server that can be had.
+"""`make test-servers`: run the suites that touch Redis most on every available kind of server.
 
-Redis 6.2 and Valkey 9 come in wheels; Redis 7 is Debian's, downloaded and unpacked, not installed.
-Then once more on a cluster of three masters.
+Redis 6.2 and Valkey 9 come from wheels; Redis 7 is Debian's package, unpacked but not installed.
+Finally on a cluster of three masters.
 """
 
 import shutil

@@ -1,4 +1,4 @@
-"""Real processes for the tests: the function as its host runs it, and a client that reads its streams."""
+"""Real processes for the tests: the function as its host runs it, and a client for its streams."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Agents: machines that dial in over a WebSocket and answer as a model would."""
+"""Agents: programs that connect over a WebSocket and answer as a model would."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""Many questions to agents, what each costs in Redis, and what crosses it."""
+"""Many questions to agents: each answered once, at what cost in Redis, and encrypted on the way."""
 
 import time
 from collections import Counter

@@ -40,8 +40,11 @@ def test_what_runs_is_the_same_in_development() -> None:
     assert pins[0] <= pins[1]
 
 
-def test_every_make_target_of_the_readme_exists() -> None:
-    for target in set(re.findall(r"`make ([a-z-]+)`|^make ([a-z-]+)$", _read("README.md"), re.M)):
+def test_every_make_target_that_is_named_exists() -> None:
+    text = (
+        _read("README.md") + _read("CONTRIBUTING.md") + _read("Makefile").replace("# make", "make")
+    )
+    for target in set(re.findall(r"`make ([a-z-]+)`|^ *make ([a-z-]+)", text, re.M)):
         name = "".join(target)
         assert (
             subprocess.run(["make", "-n", name], cwd=ROOT, capture_output=True).returncode == 0
@@ -52,7 +55,9 @@ def test_the_version_is_said_once() -> None:
     from chat.settings import VERSION
 
     assert f'version = "{VERSION}"' in _read("pyproject.toml")
-    assert f"## {VERSION}" in _read("CHANGELOG.md")
+    changelog = _read("CHANGELOG.md")
+    assert "## [Unreleased]" in changelog
+    assert re.findall(r"^## \[(\d.*?)\]", changelog, re.M)[:1] in ([], [VERSION])
 
 
 def test_every_route_stands_in_the_readme() -> None:
