@@ -20,6 +20,7 @@ from tests.harness import ADMIN_KEY, Client, Function, new_user
 
 _FREE = {"AUTH", "INFO", "PING", "QUIT", "COMMAND", "HELLO", "SELECT", "MONITOR", "CLIENT"}
 _SETTLE_SECONDS = 0.3
+_LAST_COMMAND = "e5b0-monitored"  # stands in no script, nor in what is said
 
 
 @dataclass
@@ -88,13 +89,13 @@ def monitored(redis: RedisServer) -> Iterator[list[dict[str, Any]]]:
         def listen() -> None:
             for command in monitor.listen():
                 seen.append(command)
-                if "the end" in command["command"]:
+                if _LAST_COMMAND in command["command"]:
                     return
 
         thread = threading.Thread(target=listen, daemon=True)
         thread.start()
         yield seen
-        redis.client().echo("the end")
+        redis.client().echo(_LAST_COMMAND)
         thread.join(5)
 
 

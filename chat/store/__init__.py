@@ -1,6 +1,6 @@
 """What Redis is asked. Keys of Redis are visible here and nowhere else.
 
-store.py            the only door: runs scripts and batches, reports failures as StoreUnavailable
+store.py            the only way in: runs scripts and batches, reports failures as StoreUnavailable
 scripts.py          the scripts of lua/: their headers, and calls checked against them
 lua/                one atomic step per file; lua/parts: what several of them share
 keyspace.py         every key, its fields, TTL and writers

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from chat.core.messages import ChatRef
-from chat.store.keyspace import POOL_KEY, SEEN_KEY, inbox_key
+from chat.store.keyspace import LAST_SEEN_KEY, POOL_KEY, inbox_key
 from chat.store.store import Command, Store
 from chat.store.vault import Vault
 
@@ -126,12 +126,12 @@ class Pool:
         """Open our inbox: from now on, this instance counts as alive."""
         self._store.write([("XADD", self._inbox, "*", "k", "open"), self._beat()])
 
-    def beat(self, seen: list[LastSeen]) -> bool:
+    def beat(self, last_seen: list[LastSeen]) -> bool:
         """Extend the life of our inbox and report on our agents; false when the inbox is gone."""
         commands = [self._beat()]
-        if seen:
-            facts = [(s.agent, f"{s.heartbeat_ms} {s.message_ms}") for s in seen]
-            commands.append(("HSET", SEEN_KEY, *(part for pair in facts for part in pair)))
+        if last_seen:
+            facts = [(s.agent, f"{s.heartbeat_ms} {s.message_ms}") for s in last_seen]
+            commands.append(("HSET", LAST_SEEN_KEY, *(part for pair in facts for part in pair)))
         if self._trimmed_to != self._read_to:
             commands.append(("XTRIM", self._inbox, "MINID", self._read_to))
         lived = bool(self._store.write(commands)[0])
@@ -151,7 +151,9 @@ class Pool:
 
     def connections(self) -> list[LastSeen]:
         """The agents of all living instances; removes what dead ones have left."""
-        members, facts = self._store.write([("ZRANGE", POOL_KEY, 0, -1), ("HGETALL", SEEN_KEY)])
+        members, facts = self._store.write(
+            [("ZRANGE", POOL_KEY, 0, -1), ("HGETALL", LAST_SEEN_KEY)]
+        )
         facts = _as_dict(facts)
         agents = [member.decode().split() for member in members]
         instances = sorted({instance for _, instance in agents})
@@ -159,11 +161,11 @@ class Pool:
         dead = [f"{agent} {instance}" for agent, instance in agents if not alive[instance]]
         living = {agent for agent, instance in agents if alive[instance]}
         self._sweep(dead, [name for name in facts if name not in living])
-        return [_seen(agent, facts.get(agent, "0 0")) for agent, i in agents if alive[i]]
+        return [_last_seen(agent, facts.get(agent, "0 0")) for agent, i in agents if alive[i]]
 
     def _sweep(self, members: list[str], agents: list[str]) -> None:
         commands: list[Command] = [("ZREM", POOL_KEY, member) for member in members]
-        commands += [("HDEL", SEEN_KEY, agent) for agent in agents]
+        commands += [("HDEL", LAST_SEEN_KEY, agent) for agent in agents]
         if commands:
             self._store.write(commands)
 
@@ -183,6 +185,6 @@ def _as_dict(reply: Any) -> dict[str, str]:
     return {name.decode(): value.decode() for name, value in pairs}
 
 
-def _seen(agent: str, facts: str) -> LastSeen:
+def _last_seen(agent: str, facts: str) -> LastSeen:
     heartbeat, message = facts.split()
     return LastSeen(agent, int(heartbeat), int(message))

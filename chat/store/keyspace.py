@@ -8,11 +8,11 @@
     ck:{owner}:log:<chat>:<nonce>     STREAM  the log of one streamed turn; entries: turn_log.py
     ck:{owner}:user                   HASH    the owner's record; fields below
     ck:{owner}:usage                  LIST    lines of what turns used; form: core/usage.py
-    ck:owners                         ZSET    owner -> when it was first seen (ms)
+    ck:owners                         ZSET    owner -> when it first came (ms)
     ck:everybody                      HASH    `spent`, as in a record, of all owners together
     ck:gone:<hash of owner>           HASH    `rate` and `spent` of an owner who was erased today
     ck:pool:{agents}                  ZSET    `<agent> <instance>`; lowest score = idle longest
-    ck:seen:{agents}                  HASH    agent -> `<last heartbeat> <last message>` (ms)
+    ck:last_seen:{agents}             HASH    agent -> `<last heartbeat> <last message>` (ms)
     ck:inbox:{agents}:<instance>      STREAM  questions for its agents, answers to its questions;
                                               entries: agent_pool.py
 
@@ -22,7 +22,7 @@ gone: a day. An inbox: 2.5 AGENT_PING_SECONDS, extended while its instance is al
 
 Writers: the scripts in lua/, called by history.py, chats.py and users.py. The entries of a log:
 begin.lua the first, turn_log_writer.py the text, turn_log.py a stop, commit.lua or drop.lua the
-ending. owners and gone: users.py. pool, seen and inboxes: agent_pool.py.
+ending. owners and gone: users.py. pool, last_seen and inboxes: agent_pool.py.
 
 An owner never contains a brace, a chat id never a colon. With ENCRYPTION_KEY, what people and the
 model say is sealed (vault.py).
@@ -62,7 +62,7 @@ from chat.core.messages import ChatRef
 OWNERS_KEY = "ck:owners"
 EVERYBODY_KEY = "ck:everybody"
 POOL_KEY = "ck:pool:{agents}"
-SEEN_KEY = "ck:seen:{agents}"
+LAST_SEEN_KEY = "ck:last_seen:{agents}"
 
 
 def chat_key(chat: ChatRef) -> str:

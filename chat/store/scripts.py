@@ -89,35 +89,35 @@ def parse_script(name: str, text: str, parts: Mapping[str, str], first_line: str
     declared: dict[str, list[str]] = {"keys": [], "args": []}
 
     def write_out(match: re.Match[str]) -> str:
-        kind, words = match[1], match[2].split()
+        kind, items = match[1], match[2].split()
         if kind == "include":
-            return "\n".join(parts[part] for part in words)
+            return "\n".join(parts[part] for part in items)
         if kind not in declared:
             raise ValueError(f"{name}.lua: --#{kind} is no header")
         first = len(declared[kind]) + 1
-        declared[kind] += words
-        return _locals("KEYS" if kind == "keys" else "ARGV", words, first)
+        declared[kind] += items
+        return _locals("KEYS" if kind == "keys" else "ARGV", items, first)
 
     source = first_line + _HEADER.sub(write_out, text)
     sha1 = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
-    keys, args = (_read_signature(name, words) for words in declared.values())
+    keys, args = (_read_signature(name, items) for items in declared.values())
     both = {*keys.names, keys.optional, keys.variadic} & {*args.names, args.optional, args.variadic}
     if both - {""}:
         raise ValueError(f"{name}.lua: {both - {''}} names a key and an argument")
     return Script(name, source, sha1, keys, args)
 
 
-def _read_signature(script: str, words: list[str]) -> Signature:
+def _read_signature(script: str, items: list[str]) -> Signature:
     names: list[str] = []
     marks: list[str] = []
-    for word in words:
-        match = _NAME.fullmatch(word)
+    for item in items:
+        match = _NAME.fullmatch(item)
         if not match or match[1] in names:
-            raise ValueError(f"{script}.lua: {word!r} is no name, or used twice")
+            raise ValueError(f"{script}.lua: {item!r} is no name, or used twice")
         names.append(match[1])
         marks.append(match[2] or "")
     if any(marks[:-1]):
-        raise ValueError(f"{script}.lua: only the last name may have a mark: {words}")
+        raise ValueError(f"{script}.lua: only the last name may have a mark: {items}")
     mark = marks[-1] if marks else ""
     last = names.pop() if mark else ""
     return Signature(
@@ -135,12 +135,12 @@ def _picker(names: list[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
     return lambda given: tuple(given[name] for name in names)
 
 
-def _locals(table: str, words: list[str], first: int) -> str:
+def _locals(table: str, items: list[str], first: int) -> str:
     """The Lua that gives the values their names, from position `first` of KEYS or ARGV on."""
-    values = [f"{table}[{first + i}]" for i in range(len(words))]
-    if words[-1].endswith("..."):
+    values = [f"{table}[{first + i}]" for i in range(len(items))]
+    if items[-1].endswith("..."):
         # Not unpacked where it is the whole table: Lua's stack has room for 8,000 values.
-        last = first + len(words) - 1
+        last = first + len(items) - 1
         values[-1] = table if last == 1 else f"{{unpack({table}, {last})}}"
-    names = ", ".join(word.rstrip("?.") for word in words)
+    names = ", ".join(item.rstrip("?.") for item in items)
     return f"local {names} = {', '.join(values)}"

@@ -1,4 +1,4 @@
-"""The only door to Redis: runs scripts by their hash, reports failures as StoreUnavailable.
+"""The only way to Redis: runs scripts by their hash, reports failures as StoreUnavailable.
 
 Chats are read and written by scripts alone. A script is one atomic step and one round trip, and on
 replicated services (Upstash) it runs on the leader, where a plain read may be stale.
@@ -68,7 +68,7 @@ class Store:
         TypeError for a name that is missing or unknown.
         """
         try:
-            execute = self._client.execute_command if self._cluster else self._connection.execute
+            execute = self._client.execute_command if self._cluster else self._direct.execute
             command = self._command(script, keys, args)
             try:
                 return execute(*command)
@@ -163,11 +163,11 @@ class Store:
         return self._made
 
     @functools.cached_property
-    def _connection(self) -> "_Connection":
-        return _Connection(self._client.connection_pool)
+    def _direct(self) -> "_DirectClient":
+        return _DirectClient(self._client.connection_pool)
 
 
-class _Connection:
+class _DirectClient:
     """Executes commands on one server, on connections of the client's pool but past the client.
 
     The client's locks, hooks and checks of the socket take longer than Redis itself.
