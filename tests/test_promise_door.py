@@ -216,7 +216,6 @@ def with_cors(start_function: Any) -> Function:
     return function
 
 
-@pytest.mark.xfail(strict=True, reason="I3: HTML without CORS")
 @pytest.mark.parametrize(
     "request_bytes, status",
     [

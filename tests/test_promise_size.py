@@ -47,7 +47,6 @@ def test_who_has_no_key_is_not_waited_for(few_threads: Function, chat_id: str) -
     assert time.monotonic() - began < SOON_SECONDS
 
 
-@pytest.mark.xfail(strict=True, reason="H1: each holds a thread as long as it likes")
 @pytest.mark.parametrize("what", ["body of a stranger", "body of a user", "head"])
 def test_slow_requests_of_some_leave_room_for_others(
     few_threads: Function, model: ModelServer, chat_id: str, what: str
