@@ -204,12 +204,13 @@ def _read_body(request: Request, max_bytes: int) -> None:
     try:
         body = request.get_data()
     except RequestEntityTooLarge:
-        request.stream = (
-            io.BytesIO()
-        )  # else the framework would read the rest of it before answering
+        # Else the framework would read the rest of it before answering.
+        request.stream = io.BytesIO()
         raise _too_large(max_bytes) from None
     except ClientDisconnected:
         body = b""
+    except Exception as problem:  # the server's parser met a bad chunk, or the client's reset
+        raise InvalidRequest("The body cannot be read.", code="invalid_json") from problem
     if len(body) > max_bytes:
         raise _too_large(max_bytes)
     if request.content_length not in (None, len(body)):
