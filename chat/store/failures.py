@@ -13,7 +13,7 @@ FAILURES = (RedisError, RedisClusterException)
 
 
 def unavailable(what: str, error: Exception) -> StoreUnavailable:
-    """What callers are told of a failed command; the log has the details."""
+    """The error that callers get for a failed command; the log has the details."""
     log.warning("redis: %s in %s: %s", type(error).__name__, what, error)
     return StoreUnavailable("The chat store cannot be reached.", retry_after=1)
 
