@@ -63,4 +63,4 @@ def _install_wheels(command: list) -> None:  # type: ignore[type-arg]  # Python 
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main() or 0)
