@@ -34,7 +34,11 @@ class Build(msgspec.Struct, frozen=True):
         return self.flavour == "Valkey" and writer.version <= (7, 2)
 
 
-_REDIS_6, _REDIS_7 = Build("Redis", (6, 2)), Build("Redis", (7, 0))
+_REDIS_6, _REDIS_7, _VALKEY_9 = (
+    Build("Redis", (6, 2)),
+    Build("Redis", (7, 0)),
+    Build("Valkey", (9, 0)),
+)
 
 
 def read_build(binary: str) -> Build | None:
@@ -74,8 +78,15 @@ def _find_writer(folder: Path) -> Build | None:
             f" {_MANY_FILES} (Redis 7, Valkey). Move one of them elsewhere."
         )
     if has_many and (marked is None or not marked.can_read(_REDIS_7)):
-        return _REDIS_7  # no marker, or it is older than an upgrade that was cut short
+        # No marker, or one from before an upgrade that was cut short.
+        bases = (folder / _MANY_FILES).glob("*.base.rdb")
+        return _VALKEY_9 if any(map(_is_of_valkey, bases)) else _REDIS_7
     return marked or (_REDIS_6 if has_single else None)
+
+
+def _is_of_valkey(dump: Path) -> bool:
+    with dump.open("rb") as file:
+        return file.read(6) == b"VALKEY"
 
 
 def _parse(text: str) -> Build | None:

@@ -63,7 +63,8 @@ def check_address(host: str, port: str) -> None:
         family, _, _, _, address = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0]
         socket.create_server(address[:2], family=family).close()
     except OSError as problem:
-        reason = (problem.strerror or str(problem)).lower()
+        is_address = isinstance(problem, socket.gaierror)
+        reason = (str(problem.strerror) if is_address else os.strerror(problem.errno or 0)).lower()
         raise RuntimeError(
             f"Cannot listen on {host}:{port}: {reason}. Another port: make run PORT=8081"
         ) from None
@@ -157,7 +158,9 @@ def _welcome(host: str, port: str, history: str, model: str) -> str:
     lines = [f"Chatkeep on http://{name}:{port}", f"  history: {history}", f"  model:   {model}"]
     if host not in _LOOPBACK:
         lines.append(f"  access:  HOST={host} lets other machines in")
-    lines.append(f'Try: curl -N {name}:{port}/demo/chat -d \'{{"content": "Hello", "stream": true}}\'')
+    lines.append(
+        f'Try: curl -N {name}:{port}/demo/chat -d \'{{"content": "Hello", "stream": true}}\''
+    )
     return "\n".join([*lines, "Stop with Ctrl-C."])
 
 
