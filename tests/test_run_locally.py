@@ -3,6 +3,7 @@
 import fcntl
 import os
 import pty
+import re
 import shutil
 import socket
 import subprocess
@@ -171,6 +172,50 @@ def test_ctrl_c_never_hangs(start: StartLocal) -> None:
         local = start().wait_until_up()
         local.client.say("demo", "x")
         assert local.press_ctrl_c() < 5
+
+
+def test_the_filled_in_example_starts_it_as_the_manual_of_the_framework_says(
+    checkout: Path, tmp_path: Path, model: ModelServer
+) -> None:
+    """`export $(cat .env | xargs)`, to the letter, and without a word of complaint."""
+    redis = RedisServer(tmp_path / "redis", port=free_port(), password="a-b_c+d/e=").start()
+    values = {
+        "GPT_API_KEY": "sk-a+b/c=",
+        "REDIS_HOST": "127.0.0.1",
+        "REDIS_PORT": str(redis.port),
+        "REDIS_PASSWORD": redis.password,
+        "ADMIN_KEY": "admin-0123456789",
+        "OPENAI_BASE_URL": model.url,
+        "AUTH": "open",
+    }
+    example = (ROOT / ".env.example").read_text()
+    lines = re.sub(
+        r"^(\w+)=.*$", lambda found: f"{found[1]}={values[found[1]]}", example, flags=re.M
+    )
+    more = "".join(f"{name}={value}\n" for name, value in values.items() if name not in example)
+    (checkout / ".env").write_text(lines + more)
+    export = "export $(cat .env | xargs)"
+    environment = clean_environment() | {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
+    shown = subprocess.run(
+        ["bash", "-ec", f"{export}; env"],
+        cwd=checkout, env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert shown.stderr == ""
+    assert set(shown.stdout.splitlines()) >= {f"{name}={value}" for name, value in values.items()}
+    client = Client(f"http://127.0.0.1:{(port := free_port())}")
+    process = subprocess.Popen(
+        ["bash", "-ec", f"{export}; exec functions-framework --target=main --host=127.0.0.1"],
+        cwd=checkout,
+        env=environment | {"PORT": str(port)},
+    )
+    try:
+        assert wait_until(lambda: _reaches("127.0.0.1", port))
+        assert client.say("demo", "x").status == 200
+        assert model.requests[-1].headers["Authorization"] == "Bearer sk-a+b/c="
+    finally:
+        process.terminate()
+        process.wait(20)
+        redis.stop()
 
 
 @pytest.mark.parametrize("where", ["your shell", ".env"])
