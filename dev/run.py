@@ -147,8 +147,10 @@ def _is_up(process: subprocess.Popen[bytes], host: str, port: int) -> bool:
     """Wait until it listens; false when it ended instead."""
     reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     while process.poll() is None:
-        with contextlib.suppress(OSError), socket.create_connection((reachable, port), 1):
-            return True
+        with contextlib.suppress(OSError), socket.create_connection((reachable, port), 1) as probe:
+            # While nobody listens there, a connection can reach itself, if it leaves from this port.
+            if probe.getsockname() != probe.getpeername():
+                return True
         time.sleep(0.02)
     return False
 
