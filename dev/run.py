@@ -24,7 +24,7 @@ from dev.redis_server import RedisServer, end_with_parent, find_binaries
 ROOT = Path(__file__).resolve().parent.parent
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 # A running turn loses at most its last second, as when an instance is killed, and is kept.
-_INTERRUPTED_SECONDS = 0.6
+_INTERRUPTED_SECONDS = 0.5
 _TERMINATED_SECONDS = 12.0  # turns may run on for seven
 
 
