@@ -3,8 +3,8 @@
     python3 -m dev.environment FOLDER REQUIREMENTS... [--wheels REQUIREMENTS] [--small]
 
 `--wheels` names packages to do without where they have no wheel, instead of compiling them.
-`--small` removes pip afterwards, a fifth of the whole. Needs nothing but Python, of any version
-that can read this file.
+`--small` compiles no bytecode, of which most would never be imported, and removes pip afterwards:
+half of the bytes and of the time. Needs nothing but Python, of any version that can read this file.
 """
 
 import argparse
@@ -36,6 +36,8 @@ def main() -> str:
     subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
     pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "-q"]
     install = [*pip, "install", "--require-hashes", "--no-deps"]
+    if options.small:
+        install.append("--no-compile")
     for file in options.requirements:
         if subprocess.run([*install, "-r", file]).returncode:
             return f"Installing {file} failed; see above."
