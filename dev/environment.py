@@ -33,7 +33,8 @@ def main() -> str:
         return problem
     folder = Path(options.folder)
     print(f"Installing into {folder}/ (once) ...", flush=True)
-    subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+    clear = ["--clear"] if options.small else []  # its pip is gone, so nothing can be replaced
+    subprocess.run([sys.executable, "-m", "venv", *clear, str(folder)], check=True)
     pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "-q"]
     install = [*pip, "install", "--require-hashes", "--no-deps"]
     if options.small:
