@@ -1,24 +1,26 @@
-# make run    the function on http://localhost:8080, with its own Redis and a demo model
-#             PORT=8080       where it listens; HOST=127.0.0.1: only this machine reaches it
-#             DATA_DIR=.data  where its own Redis keeps the chats
-# make test   the whole test suite, on a real Redis, without a network
-# make test-servers   the parts that touch Redis most, on Redis 6.2, 7, Valkey and a cluster
-# make chaos  break everything at random for minutes, and count what was lost
-# make fuzz   garbage on every route: 50,000 requests
-# make bench  how fast it is, beside other ways to do the same; what a turn costs in Redis commands
+# make run           the function on http://localhost:8080, with its own Redis and a demo model
+#                    PORT=8080       where it listens
+#                    HOST=127.0.0.1  who reaches it: this machine alone
+#                    DATA_DIR=.data  where its own Redis keeps the chats
+# make quick         style, types, and the tests that need no Redis and no process: seconds
+# make check         style and types
+# make test          all tests, on a real Redis and on a cluster; needs no network, takes minutes
+# make test-servers  the tests that touch Redis most, on Redis 6.2, 7, Valkey 9 and a cluster
+# make fuzz          50,000 requests of garbage on every route
+# make chaos         break everything at random for minutes, and count what was lost
+# make bench         speed beside other ways to do the same; what a turn costs in Redis commands
 # make bench-peers   install LiteLLM and Portkey into .peers/, for `make bench` to measure as well
-# make check  style and types
-# make docs   write the settings into .env.example and docs/settings.md
-# make lock   compile requirements*.in into requirements*.txt
-# make clean  remove what was installed, and the chats of `make run`
-# make help   this text; PYTHON=python3.12 chooses the Python of a first `make`
+# make docs          write the settings into .env.example and docs/settings.md
+# make lock          compile requirements*.in into requirements*.txt
+# make clean         remove what was installed, and the chats of `make run`
+# make help          this text; PYTHON=python3.12 chooses the Python of a first `make`
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RUN := .venv-run
 
-.PHONY: help run test test-servers fuzz chaos bench bench-peers check lock docs clean
+.PHONY: help run quick test test-servers fuzz chaos bench bench-peers check lock docs clean
 
 run: $(RUN)/installed
 	@exec $(RUN)/bin/python -m dev.run
@@ -26,10 +28,12 @@ run: $(RUN)/installed
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
 
+quick: check
+	$(BIN)/python -m pytest --quick
+
 test: $(VENV)/installed
 	$(BIN)/python -m pytest -n 4
 	$(BIN)/python -m pytest -n 4 --cluster tests/test_once.py tests/test_stop_resume.py tests/test_survive.py tests/test_access.py tests/test_limits.py tests/test_agents.py tests/test_readers.py
-	$(BIN)/python -m pytest -n 4 --relay=off
 
 test-servers: $(VENV)/installed
 	$(BIN)/python -m dev.servers

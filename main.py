@@ -14,7 +14,7 @@ import flask
 # there by then.
 gc.disable()
 
-from chat.app import build
+from chat.app import build, guard_server
 from chat.settings import BadSettings, parse_settings, read_environment
 
 try:
@@ -47,6 +47,7 @@ if flask.has_app_context():
     # Past the framework's own router, which answers some paths with HTML pages and would double the
     # time that routing takes.
     flask.current_app.wsgi_app = serve  # type: ignore[method-assign]
+    guard_server(settings)
 
 gc.freeze()
 gc.enable()

@@ -34,6 +34,7 @@ _SHORT_PROMPTS = replace(
 
 
 def main() -> int:
+    """Measure, print, and write the table where it belongs."""
     options = _read_options()
     if not can_compile():
         print(NO_COMPILER)

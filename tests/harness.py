@@ -1,4 +1,4 @@
-"""Real processes for the tests: the function as its host runs it, and a client that reads its streams."""
+"""Real processes for the tests: the function as its host runs it, and a client for its streams."""
 
 import json
 import os
@@ -18,7 +18,9 @@ import urllib3
 from chat.web.apis.account import AccountRoutes
 from chat.web.apis.admin import AdminRoutes
 from chat.web.apis.agents import AgentRoutes
-from chat.web.apis.borrowed import OtherRoutes
+from chat.web.apis.ask import AskRoutes
+from chat.web.apis.completion import CompletionRoutes
+from chat.web.apis.conversations import ConversationsRoutes
 from chat.web.apis.native import NativeRoutes
 from chat.web.routes import Route
 
@@ -34,9 +36,11 @@ def all_routes() -> list[Route]:
     nothing: Any = None
     return [
         *NativeRoutes(nothing, nothing, nothing, nothing).routes(),
-        *OtherRoutes(nothing, nothing, nothing, nothing).routes(),
+        *ConversationsRoutes(nothing, nothing, nothing, nothing).routes(),
+        *AskRoutes(nothing, nothing, nothing, nothing).routes(),
+        *CompletionRoutes(nothing, nothing, nothing, nothing).routes(),
         *AccountRoutes(nothing).routes(),
-        *AgentRoutes(nothing, nothing, nothing, nothing, 0).routes(),
+        *AgentRoutes(nothing, nothing, nothing, nothing, nothing, 0).routes(),
         *AdminRoutes(nothing, nothing, 0).routes(),
     ]
 
@@ -213,13 +217,17 @@ def text_of(events: list[Any]) -> str:
 
 
 class Function:
-    """`functions-framework --target=main` as a process of its own."""
+    """`functions-framework --target=main` as a process of its own.
 
-    def __init__(self, environment: dict[str, str], log: Path) -> None:
+    With `--debug` the server is Werkzeug's, which keeps its clients' sockets to itself.
+    """
+
+    def __init__(self, environment: dict[str, str], log: Path, *arguments: str) -> None:
         self.port = free_port()
         self.log = log
         self.client = Client(f"http://127.0.0.1:{self.port}")
         self._environment = clean_environment() | environment
+        self._arguments = arguments
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -231,7 +239,7 @@ class Function:
         command = [sys.executable, "-m", "functions_framework", "--target=main", "--host=127.0.0.1"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, f"--port={self.port}"],
+                [*command, f"--port={self.port}", *self._arguments],
                 cwd=ROOT,
                 env=self._environment,
                 stdout=log,
@@ -254,7 +262,9 @@ class Function:
 
     def stop(self) -> None:
         """SIGTERM, as the platform does, and SIGKILL when that takes too long."""
-        if self._process and self._process.poll() is None:
+        if "--debug" in self._arguments:
+            self.kill()  # its reloader would leave the server behind
+        elif self._process and self._process.poll() is None:
             self._process.terminate()
             try:
                 self._process.wait(5)

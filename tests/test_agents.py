@@ -1,4 +1,4 @@
-"""Agents: machines that dial in over a WebSocket and answer as a model would."""
+"""Agents: programs that connect over a WebSocket and answer as a model would."""
 
 import threading
 import time
@@ -158,7 +158,7 @@ def test_a_silent_agent_is_pinged_and_a_dead_one_dropped(
     assert connections(b) == [quiet.id]
     quiet.silent = True
     assert wait_until(lambda: connections(b) == [])
-    assert wait_until(lambda: quiet.ws.closed == (1008, "No pong came."))
+    assert wait_until(lambda: quiet.ws.closed == (1008, "No pong arrived in time."))
 
 
 def test_a_lost_agent_is_replaced_once(a: Client, b: Client, agents: Agents, chat_id: str) -> None:

@@ -1,4 +1,4 @@
-"""Many questions to agents, what each costs in Redis, and what crosses it."""
+"""Many questions to agents: each answered once, at what cost in Redis, and encrypted on the way."""
 
 import time
 from collections import Counter
@@ -33,7 +33,7 @@ def test_two_hundred_questions_are_each_answered_once_and_spread_evenly(
     in_parallel(16, client)
     assert sorted(replies) == [(n, 200, f"You said: question {n}") for n in range(200)]
     asked = Counter(data["content"] for agent in three for data in agent.asked)
-    assert set(asked.values()) == {1} and len(asked) == 200
+    assert [question for question, times in asked.items() if times > 1] == []
     assert sorted(len(agent.asked) for agent in three) == [66, 67, 67]
 
 

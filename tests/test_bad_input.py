@@ -168,7 +168,7 @@ def test_a_body_that_is_cut_short_stores_nothing(
 ) -> None:
     head = f"POST /{chat_id}/chat HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n".encode()
     answer = _raw(function.port, head + b'{"content": "x"}', half_close=True)
-    assert b" 400 " in answer and b"shorter than announced" in answer
+    assert b" 400 " in answer and b"shorter than its Content-Length" in answer
     assert client.get(f"/{chat_id}/chat").json == []
 
 

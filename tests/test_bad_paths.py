@@ -1,4 +1,4 @@
-"""Paths, methods, chat ids, pages and parents that are none: the documented answer."""
+"""Bad paths, methods, chat ids, limits, cursors and parents: the documented answer."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Every dialect over the same chats: golden transcripts, one contract, and each goes on with the others'."""
+"""Every dialect over the same chats: golden transcripts, one contract, chats continued across dialects."""
 
 import itertools
 import json

@@ -206,7 +206,7 @@ def _until(met: Callable[[], bool]) -> None:
 def _unavailable(tokens: IdTokens) -> None:
     with pytest.raises(UpstreamUnavailable) as caught:
         tokens.verify(sign(make_claims()))
-    assert caught.value.message == "The server of sign-in keys cannot be reached."
+    assert caught.value.message == "The sign-in service's keys cannot be fetched."
     assert caught.value.headers["Retry-After"] == "5"
 
 

@@ -26,7 +26,7 @@ from tests.tls import self_signed, serve_tls
 @pytest.fixture(scope="module")
 def small(start_function: StartFunction) -> Function:
     """An instance with few threads."""
-    return start_function(THREADS="4", KEEPALIVE_SECONDS="0.3", RELAY="on", LEASE_SECONDS="15")
+    return start_function(THREADS="4", KEEPALIVE_SECONDS="0.3", LEASE_SECONDS="15")
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ def test_a_model_api_over_tls_is_carried_too(
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n"
     port = serve_tls(certificate, head % len(body) + body)
     client = start_function(
-        OPENAI_BASE_URL=f"https://localhost:{port}/v1", SSL_CERT_FILE=str(certificate), RELAY="on"
+        OPENAI_BASE_URL=f"https://localhost:{port}/v1", SSL_CERT_FILE=str(certificate)
     ).client
     last = client.say(chat_id, "x", stream=True).events[-1]
     assert (last.name, last.data["content"]) == ("completed", "tls " * 200_000)

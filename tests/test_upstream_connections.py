@@ -14,6 +14,7 @@ import pytest
 from chat.core.errors import UpstreamUnavailable
 from chat.models.upstream import Call, Upstream
 from dev.model import Answer, ModelServer
+from tests.calls import read_once
 from tests.harness import Client
 from tests.tls import self_signed
 
@@ -100,7 +101,7 @@ def test_nothing_waits_longer_than_it_is_told_to(model: ModelServer) -> None:
     longest = 0.0
     while True:
         before = time.monotonic()
-        piece = call.read(0.05)
+        piece = read_once(call, 0.05)
         longest = max(longest, time.monotonic() - before)
         if piece == b"":
             break
@@ -110,7 +111,7 @@ def test_nothing_waits_longer_than_it_is_told_to(model: ModelServer) -> None:
 
 def _read_all(call: Call) -> bytes:
     body = b""
-    while (piece := call.read(0.2)) != b"":
+    while (piece := read_once(call, 0.2)) != b"":
         body += piece or b""
     call.close()
     return body

@@ -194,17 +194,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         Meta(
             ge=1,
-            description="Requests that one instance serves at once; agents, and turns and readers"
-            " that RELAY carries, do not count.",
+            description="Requests that one instance serves at once; agents, and answers that go on,"
+            " do not count.",
         ),
     ] = 256
-    relay: Annotated[
-        bool,
-        Meta(
-            description="One thread carries all turns and readers; off: each has one of THREADS"
-            " to its end."
-        ),
-    ] = True
 
     @property
     def auth_ways(self) -> frozenset[str]:

@@ -1,7 +1,7 @@
-"""Tokens that say who calls: ID tokens of any OpenID Connect issuer, and Firebase App Check.
+"""Verifies ID tokens of any OpenID Connect issuer, and Firebase App Check tokens.
 
-Both are JWTs, signed by a key of their issuer's set (see jwks.py). PyJWT and cryptography are
-imported by the first token, not before.
+Both are JWTs, signed with a key of their issuer's key set (jwks.py). PyJWT and cryptography are
+imported with the first token, for the cold start.
 """
 
 import base64
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 LEEWAY_SECONDS = 60
 _MAX_TOKEN_BYTES = 8192
 _MAX_SUBJECT = 128
-# A lone surrogate can be written in JSON, but not in UTF-8.
+# JSON can express a lone surrogate; UTF-8 cannot.
 _NOT_IN_A_SUBJECT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _APP_CHECK_ISSUER = "https://firebaseappcheck.googleapis.com/"
 _UNREADABLE = "cannot be read"
-_BAD_ALGORITHM = "is signed in a way that is not accepted"
+_BAD_ALGORITHM = "is signed with an algorithm that is not accepted"
 _ELSEWHERE = "is not meant for this service"
-_UNTRUSTED = "comes from an issuer that is not trusted here"
+_UNTRUSTED = "comes from an issuer that is not trusted"
 _NOT_YET = "is not valid yet"
 _REASONS = {  # by PyJWT's exception
     "ExpiredSignatureError": "has expired",
@@ -34,8 +34,8 @@ _REASONS = {  # by PyJWT's exception
     "InvalidAlgorithmError": _BAD_ALGORITHM,
     "InvalidAudienceError": _ELSEWHERE,
     "InvalidIssuerError": _UNTRUSTED,
-    "InvalidSignatureError": "has a wrong signature",
-    "MissingRequiredClaimError": "does not say enough",
+    "InvalidSignatureError": "has an invalid signature",
+    "MissingRequiredClaimError": "lacks a required claim",
 }
 
 
@@ -49,9 +49,9 @@ class IdTokens:
         self._firebase = firebase
 
     def verify(self, token: str) -> str:
-        """Who the token is about (its `sub`). Raises KeyRejected and UpstreamUnavailable.
+        """The subject of the token (`sub`). Raises KeyRejected and UpstreamUnavailable.
 
-        A Firebase token must not be from a sign-in that is yet to come, either:
+        The `auth_time` of a Firebase token must be in the past as well:
         https://firebase.google.com/docs/auth/admin/verify-id-tokens
         """
         claims = _open(_ID_TOKEN, self._key_set, token, self._audience, self._issuer)["payload"]
@@ -68,7 +68,7 @@ class AppCheck:
         self._audience = f"projects/{project}"
 
     def verify(self, token: str) -> str:
-        """The id of the app that asks (`sub`). Raises KeyRejected and UpstreamUnavailable.
+        """The id of the calling app (`sub`). Raises KeyRejected and UpstreamUnavailable.
 
         https://firebase.google.com/docs/app-check/custom-resource-backend
         """
@@ -84,7 +84,7 @@ class AppCheck:
 
 
 class _Kind(NamedTuple):
-    """A kind of token: what a person calls it, the header it comes in, and what it must have."""
+    """A kind of token: its name in messages, its header, its algorithms and required claims."""
 
     name: str
     param: str
@@ -109,12 +109,12 @@ _APP_CHECK = _Kind(
 def _open(
     kind: _Kind, key_set: KeySet, token: str, audience: str, issuer: str | None = None
 ) -> dict[str, Any]:
-    """The header and the claims, once the signature, the times, and who and whom fit."""
+    """The header and the claims, with signature, times, issuer and audience verified."""
     import jwt
 
     key = _find_key(kind, key_set, _read_header(kind, token))
     try:
-        # A PyJWK carries its one algorithm: whatever else a header names is refused.
+        # A PyJWK is bound to one algorithm: a header that names another is refused.
         return jwt.decode_complete(
             token,
             key,
@@ -129,7 +129,7 @@ def _open(
 
 
 def _read_header(kind: _Kind, token: str) -> dict[str, Any]:
-    """What the token says of itself, before anything of it is believed (RFC 7515, section 4)."""
+    """The token's header, not verified yet (RFC 7515, section 4)."""
     if len(token) > _MAX_TOKEN_BYTES:
         raise _refusal(kind, "is too long")
     try:
@@ -146,9 +146,9 @@ def _find_key(kind: _Kind, key_set: KeySet, header: dict[str, Any]) -> "PyJWK":
     if header.get("alg") not in kind.algorithms:
         raise _refusal(kind, _BAD_ALGORITHM)
     kid = header.get("kid")
-    # Also when the issuer has one key only: it may have two tomorrow.
+    # Required even while the issuer has a single key: tomorrow it may have two.
     if not isinstance(kid, str) or not kid:
-        raise _refusal(kind, "does not name the key it is signed by")
+        raise _refusal(kind, "does not name its signing key (`kid`)")
     key = key_set.find(kid)
     if key is None:
         raise _refusal(kind, "is signed by an unknown key")
@@ -158,9 +158,9 @@ def _find_key(kind: _Kind, key_set: KeySet, header: dict[str, Any]) -> "PyJWK":
 def _subject(kind: _Kind, claims: dict[str, Any]) -> str:
     sub = claims.get("sub")
     if not isinstance(sub, str) or not 0 < len(sub) <= _MAX_SUBJECT:
-        raise _refusal(kind, "does not say who it is about")
+        raise _refusal(kind, "has no valid subject (`sub`)")
     if _NOT_IN_A_SUBJECT.search(sub):
-        raise _refusal(kind, "does not say who it is about")
+        raise _refusal(kind, "has no valid subject (`sub`)")
     return sub
 
 
