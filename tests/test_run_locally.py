@@ -89,7 +89,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def start(checkout: Path) -> Iterator[StartLocal]:
+def start_local(checkout: Path) -> Iterator[StartLocal]:
     started: list[Local] = []
 
     def start_one(**settings: str) -> Local:
@@ -102,11 +102,11 @@ def start(checkout: Path) -> Iterator[StartLocal]:
 
 
 def test_a_busy_port_is_told_in_one_line_before_anything_is_started(
-    start: StartLocal, checkout: Path
+    start_local: StartLocal, checkout: Path
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = busy.getsockname()[1]
-        local = start(PORT=str(port))
+        local = start_local(PORT=str(port))
         assert local.wait() == 1
     assert local.told == (
         f"Cannot listen on 127.0.0.1:{port}: address already in use."
@@ -116,26 +116,31 @@ def test_a_busy_port_is_told_in_one_line_before_anything_is_started(
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "http"])
-def test_a_port_that_is_none_is_told_in_one_line(start: StartLocal, port: str) -> None:
-    local = start(PORT=port)
+def test_a_port_that_is_none_is_told_in_one_line(start_local: StartLocal, port: str) -> None:
+    local = start_local(PORT=port)
     assert local.wait() == 1
     assert local.told == f"PORT must be a number from 1 to 65535, not {port!r}.\n"
 
 
-def test_wrong_settings_are_told_instead_of_a_welcome(start: StartLocal) -> None:
-    local = start(REDIS_PORT="seven", REDIS_HOST="localhost")
+def test_wrong_settings_are_told_before_anything_is_started(
+    start_local: StartLocal, checkout: Path
+) -> None:
+    local = start_local(REDIS_PORT="seven")
     assert local.wait() == 1
     assert local.told == (
         "Chatkeep cannot start:\n  REDIS_PORT: must be a whole number, at least 1, at most 65535\n"
     )
+    assert not (checkout / ".data").exists()
 
 
-def test_this_machine_alone_reaches_it_unless_another_host_is_named(start: StartLocal) -> None:
-    local = start().wait_until_up()
+def test_this_machine_alone_reaches_it_unless_another_host_is_named(
+    start_local: StartLocal,
+) -> None:
+    local = start_local().wait_until_up()
     assert local.client.get("/health").status == 200
     assert not _reaches("127.0.0.2", local.port)
     if sys.platform == "linux":  # where all of 127.0.0.0/8 is there
-        other = start(HOST="127.0.0.2", DATA_DIR="other").wait_until_up()
+        other = start_local(HOST="127.0.0.2", DATA_DIR="other").wait_until_up()
         assert _reaches("127.0.0.2", other.port) and not _reaches("127.0.0.1", other.port)
         assert "HOST=127.0.0.2 lets other machines in" in other.told
 
@@ -149,17 +154,17 @@ def _reaches(host: str, port: int) -> bool:
 
 
 def test_ctrl_c_ends_it_at_once_and_the_chats_are_there_again(
-    start: StartLocal, model: ModelServer, gate: threading.Event
+    start_local: StartLocal, model: ModelServer, gate: threading.Event
 ) -> None:
     settings = {"OPENAI_BASE_URL": model.url, "LEASE_SECONDS": "1"}
     model.enqueue(Answer(pieces=["Hello."]), Answer(pieces=["One ", "two."], gate=gate))
-    local = start(**settings).wait_until_up()
+    local = start_local(**settings).wait_until_up()
     local.client.say("demo", "first")
     stream = local.client.stream("/demo/chat", {"content": "second", "stream": True})
     stream.until("delta")
     assert local.press_ctrl_c() < 5
     assert not _reaches("127.0.0.1", local.port)
-    again = start(**settings).wait_until_up()
+    again = start_local(**settings).wait_until_up()
     wanted = ["first", "Hello.", "second", "One "]
     assert wait_until(lambda: _contents(again) == wanted), _contents(again)
 
@@ -168,9 +173,9 @@ def _contents(local: Local) -> list[str]:
     return [message["content"] for message in local.client.get("/demo/chat").json]
 
 
-def test_ctrl_c_never_hangs(start: StartLocal) -> None:
+def test_ctrl_c_never_hangs(start_local: StartLocal) -> None:
     for _ in range(3):
-        local = start().wait_until_up()
+        local = start_local().wait_until_up()
         local.client.say("demo", "x")
         assert local.press_ctrl_c() < 5
 
@@ -221,14 +226,14 @@ def test_the_filled_in_example_starts_it_as_the_manual_of_the_framework_says(
 
 @pytest.mark.parametrize("where", ["your shell", ".env"])
 def test_it_says_which_key_is_used_and_where_it_came_from(
-    start: StartLocal, checkout: Path, model: ModelServer, where: str
+    start_local: StartLocal, checkout: Path, model: ModelServer, where: str
 ) -> None:
     key = {"OPENAI_API_KEY": "sk-of-the-shell"} if where == "your shell" else {}
     (checkout / ".env").write_text(f"OPENAI_BASE_URL={model.url}\nGPT_MODEL=gpt-x\n")
     if not key:
         with (checkout / ".env").open("a") as file:
             file.write("GPT_API_KEY=sk-of-the-file\n")
-    local = start(**key).wait_until_up()
+    local = start_local(**key).wait_until_up()
     name = "OPENAI_API_KEY" if key else "GPT_API_KEY"
     address = model.url.split("/")[2]
     assert f"  model:   gpt-x at {address}, with {name} from {where}\n" in local.told
@@ -236,11 +241,11 @@ def test_it_says_which_key_is_used_and_where_it_came_from(
 
 
 def test_data_of_a_newer_server_is_refused_before_one_is_started(
-    start: StartLocal, checkout: Path
+    start_local: StartLocal, checkout: Path
 ) -> None:
     (checkout / ".data").mkdir()
     (checkout / ".data/written-by").write_text("Redis 99.1\n")
-    local = start()
+    local = start_local()
     assert local.wait() == 1
     assert local.told.startswith(
         f"The chats in {checkout}/.data were written by Redis 99.1, which "
