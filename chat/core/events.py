@@ -32,6 +32,12 @@ class Delta(msgspec.Struct, frozen=True):
     offset: int
 
 
+class Reasoning(msgspec.Struct, frozen=True):
+    """The next piece of what the model thinks before it answers; no part of the answer."""
+
+    text: str
+
+
 class KeepAlive(msgspec.Struct, frozen=True):
     """The model is silent, the turn is not over."""
 
@@ -54,4 +60,4 @@ class Ended(msgspec.Struct, frozen=True):
     error: msgspec.Raw | None = None
 
 
-Event = Started | Delta | KeepAlive | Ended
+Event = Started | Delta | Reasoning | KeepAlive | Ended

@@ -92,7 +92,8 @@ class Ask(msgspec.Struct, frozen=True):
 
     It rests with the running turn in Redis, so that anybody can end the turn in its place.
     `revision`: the chat must be at this one; `must_exist`: the chat must be there already;
-    `title`: for a chat that has none; `prefers_agents`: if one is connected, whatever the model.
+    `title`: for a chat that has none; `prefers_agents`: if one is connected, whatever the model;
+    `reasoning`: what the model thinks is streamed too.
     """
 
     content: msgspec.Raw
@@ -110,6 +111,7 @@ class Ask(msgspec.Struct, frozen=True):
     autocontinue: bool = False
     title: str | None = None
     prefers_agents: bool = False
+    reasoning: bool = False
 
 
 def plain_text(content: msgspec.Raw) -> str:

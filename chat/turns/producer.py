@@ -95,6 +95,8 @@ class Producer:
             keepalive_seconds=settings.keepalive_seconds,
             now=now,
             continuations=_MAX_CONTINUATIONS if ask.autocontinue else 0,
+            secret=settings.gpt_api_key,
+            tells_reasoning=ask.reasoning,
         )
         self._box = LogBuffer(place.chat, begun.ref, history.lease_ms, begun.now_ms)
         self._writer.open(self._box)

@@ -148,7 +148,12 @@ class Agent:
     def _ask(self, question: wire.Question, tell: Callable[[str], None], socket: Socket) -> str:
         """Ask the model; tells what it says as it comes, and returns all of it."""
         call = self._upstream.call(self._encode(question))
-        turn = Answer(stream=True, keepalive_seconds=_MODEL_SILENCE_SECONDS, now=0.0)
+        turn = Answer(
+            stream=True,
+            keepalive_seconds=_MODEL_SILENCE_SECONDS,
+            now=0.0,
+            secret=self._upstream.key,
+        )
         try:
             while not turn.ending:
                 if self._stopped.is_set() or not socket.connected:

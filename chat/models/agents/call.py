@@ -10,7 +10,6 @@ from typing import Protocol
 
 import msgspec
 
-from chat.core.completions import redact
 from chat.core.errors import (
     ChatkeepError,
     StoreUnavailable,
@@ -18,6 +17,7 @@ from chat.core.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from chat.core.refusals import tell
 from chat.host.sockets import shows_something
 from chat.models.agents.connection import AgentReply
 from chat.models.agents.wire import Question
@@ -163,7 +163,7 @@ class AgentCall:
             return b""
         self.answering = True
         if word.kind == "error":
-            reason = redact(word.text, "") or "no reason given"
+            reason = tell(word.text, "")
             raise UpstreamRefused(f"The agent failed: {reason}")
         text = word.text[max(0, self._length - word.at) :]  # it may have been sent twice
         self._length += len(text)
