@@ -1,0 +1,294 @@
+"""A Google project for the tests, part one: APIs, accounts, roles, secrets, storage, images."""
+
+import base64
+import re
+from typing import Any
+
+from tests.google_apis import Call, Refused, on
+
+NUMBER = "123456789012"
+BUILD_ACCOUNT = f"{NUMBER}-compute@developer.gserviceaccount.com"
+_SECRET = "/v1/projects/my-project/secrets/{secret}"
+_REPOSITORIES = "/v1/projects/my-project/locations/{region}/repositories"
+
+
+class Project:
+    """What exists in `my-project`; each part is refused until its API is enabled, as in a new one."""
+
+    def __init__(self) -> None:
+        self.enabled = {"serviceusage", "cloudresourcemanager", "storage"}
+        self.roles: dict[str, set[str]] = {}  # role -> members
+        self.accounts = {BUILD_ACCOUNT}
+        # A new account is unknown to other services for a while: so many bindings are refused.
+        self.bindings_until_known = 0
+        self.secrets: dict[str, Secret] = {}
+        self.buckets: dict[str, dict[str, bytes]] = {}
+        self.repositories: set[str] = set()
+        self.images: set[str] = set()
+        self.operations: dict[str, Any] = {}
+        self.parts = (Basics(self), Secrets(self), Storage(self), Images(self))
+
+    def need(self, api: str) -> None:
+        if api not in self.enabled:
+            message = f"{api} API has not been used in project {NUMBER} before or it is disabled."
+            raise Refused(403, "PERMISSION_DENIED", message)
+
+    def bind(self, roles: dict[str, set[str]], policy: Any) -> Any:
+        """Take over a policy as a whole; whoever is named in it must exist."""
+        for binding in policy["bindings"]:
+            for member in binding["members"]:
+                kind, _, who = member.partition(":")
+                if kind == "serviceAccount" and who != BUILD_ACCOUNT and not self._is_known(who):
+                    message = f"Service account {who} does not exist."
+                    raise Refused(400, "INVALID_ARGUMENT", message)
+        roles.clear()
+        roles.update({one["role"]: set(one["members"]) for one in policy["bindings"]})
+        return policy_of(roles)
+
+    def _is_known(self, account: str) -> bool:
+        waits = self.bindings_until_known > 0
+        self.bindings_until_known -= waits
+        return account in self.accounts and not waits
+
+
+class Secret:
+    """A secret: its versions, None where destroyed."""
+
+    def __init__(self, labels: dict[str, str]) -> None:
+        self.labels = labels
+        self.versions: list[bytes | None] = []
+        self.roles: dict[str, set[str]] = {}
+
+    def find(self, version: str) -> bytes | None:
+        """The newest enabled one for `latest`; None for one that is not there any more."""
+        if version == "latest":
+            return next((one for one in reversed(self.versions) if one is not None), None)
+        number = int(version)
+        return self.versions[number - 1] if 0 < number <= len(self.versions) else None
+
+
+def policy_of(roles: dict[str, set[str]]) -> Any:
+    bindings = [{"role": role, "members": sorted(members)} for role, members in roles.items()]
+    return {"version": 1, "etag": "BwY=", "bindings": bindings}
+
+
+def missing(what: str) -> Refused:
+    return Refused(404, "NOT_FOUND", f"{what} not found")
+
+
+class Basics:
+    """APIs, roles and accounts."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+
+    @on("serviceusage", "POST", "/v1/projects/my-project/services:batchEnable")
+    def enable(self, call: Call) -> Any:
+        self.project.enabled |= {
+            name.removesuffix(".googleapis.com") for name in call.json["serviceIds"]
+        }
+        return {"name": "operations/noop.DONE_OPERATION", "done": True, "response": {}}
+
+    @on("serviceusage", "GET", r"/v1/projects/my-project/services/{api}\.googleapis\.com")
+    def is_enabled(self, call: Call, api: str) -> Any:
+        return {"state": "ENABLED" if api in self.project.enabled else "DISABLED"}
+
+    @on("cloudresourcemanager", "POST", "/v1/projects/my-project:getIamPolicy")
+    def get_roles(self, call: Call) -> Any:
+        return policy_of(self.project.roles)
+
+    @on("cloudresourcemanager", "POST", "/v1/projects/my-project:setIamPolicy")
+    def set_roles(self, call: Call) -> Any:
+        return self.project.bind(self.project.roles, call.json["policy"])
+
+    @on("cloudbuild", "GET", "/v1/projects/my-project/locations/{region}/defaultServiceAccount")
+    def build_account(self, call: Call, region: str) -> Any:
+        self.project.need("cloudbuild")
+        email = f"projects/my-project/serviceAccounts/{BUILD_ACCOUNT}"
+        return {"name": f"{NUMBER}/defaultServiceAccount", "serviceAccountEmail": email}
+
+    @on("iam", "POST", "/v1/projects/my-project/serviceAccounts")
+    def make_account(self, call: Call) -> Any:
+        name = call.json["accountId"]
+        if not re.fullmatch(r"[a-z][a-z0-9-]{4,28}[a-z0-9]", name):
+            raise Refused(400, "INVALID_ARGUMENT", f"bad account id {name}")
+        email = f"{name}@my-project.iam.gserviceaccount.com"
+        if email in self.project.accounts:
+            raise Refused(409, "ALREADY_EXISTS", f"{email} already exists")
+        self.project.accounts.add(email)
+        return {"email": email, "name": f"projects/my-project/serviceAccounts/{email}"}
+
+    @on("iam", "GET", "/v1/projects/{owner}/serviceAccounts/{email}")
+    def get_account(self, call: Call, owner: str, email: str) -> Any:
+        if email not in self.project.accounts:
+            raise missing(email)
+        return {"email": email, "name": f"projects/my-project/serviceAccounts/{email}"}
+
+    @on("iam", "DELETE", "/v1/projects/{owner}/serviceAccounts/{email}")
+    def delete_account(self, call: Call, owner: str, email: str) -> Any:
+        self.get_account(call, owner, email)
+        self.project.accounts.remove(email)
+        return {}
+
+    @on("logging", "POST", "/v2/entries:list")
+    def read_log(self, call: Call) -> Any:
+        line = {"message": "POST /<chat_id>/chat 200", "ms": 41}
+        entry = {"timestamp": "2026-11-25T10:00:00Z", "severity": "INFO", "jsonPayload": line}
+        return {"entries": [entry]}
+
+
+class Secrets:
+    """Secret Manager."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+
+    def find(self, name: str) -> Secret:
+        self.project.need("secretmanager")
+        if name not in self.project.secrets:
+            raise missing(f"Secret [projects/{NUMBER}/secrets/{name}]")
+        return self.project.secrets[name]
+
+    @on("secretmanager", "GET", "/v1/projects/my-project/secrets")
+    def list_all(self, call: Call) -> Any:
+        self.project.need("secretmanager")
+        name, _, value = call.query["filter"].removeprefix("labels.").partition("=")
+        names = [n for n, one in self.project.secrets.items() if one.labels.get(name) == value]
+        return {"secrets": [{"name": f"projects/{NUMBER}/secrets/{name}"} for name in names]}
+
+    @on("secretmanager", "POST", "/v1/projects/my-project/secrets")
+    def make(self, call: Call) -> Any:
+        self.project.need("secretmanager")
+        name = call.query["secretId"]
+        if name in self.project.secrets:
+            raise Refused(409, "ALREADY_EXISTS", f"Secret [{name}] already exists")
+        self.project.secrets[name] = Secret(call.json.get("labels", {}))
+        return {"name": f"projects/{NUMBER}/secrets/{name}"}
+
+    @on("secretmanager", "POST", _SECRET + ":addVersion")
+    def add(self, call: Call, secret: str) -> Any:
+        versions = self.find(secret).versions
+        versions.append(base64.b64decode(call.json["payload"]["data"]))
+        name = f"projects/{NUMBER}/secrets/{secret}/versions/{len(versions)}"
+        return {"name": name, "clientSpecifiedPayloadChecksum": True}
+
+    @on("secretmanager", "GET", _SECRET + "/versions/{version}:access")
+    def access(self, call: Call, secret: str, version: str) -> Any:
+        data = self.find(secret).find(version)
+        if data is None:
+            raise missing(f"Secret Version [{secret}/{version}]")
+        number = len(self.find(secret).versions) if version == "latest" else version
+        name = f"projects/{NUMBER}/secrets/{secret}/versions/{number}"
+        return {"name": name, "payload": {"data": base64.b64encode(data).decode()}}
+
+    @on("secretmanager", "POST", _SECRET + "/versions/{version}:destroy")
+    def destroy(self, call: Call, secret: str, version: str) -> Any:
+        if self.find(secret).find(version) is None:
+            raise missing(f"Secret Version [{secret}/{version}]")
+        self.find(secret).versions[int(version) - 1] = None
+        return {"name": f"{secret}/versions/{version}", "state": "DESTROYED"}
+
+    @on("secretmanager", "GET", _SECRET + "/versions")
+    def list_versions(self, call: Call, secret: str) -> Any:
+        base = f"projects/{NUMBER}/secrets/{secret}/versions"
+        states = ["DESTROYED" if one is None else "ENABLED" for one in self.find(secret).versions]
+        rows = [{"name": f"{base}/{n}", "state": state} for n, state in enumerate(states, 1)]
+        return {"versions": rows[::-1]}
+
+    @on("secretmanager", "GET", _SECRET + ":getIamPolicy")
+    def get_roles(self, call: Call, secret: str) -> Any:
+        return policy_of(self.find(secret).roles)
+
+    @on("secretmanager", "POST", _SECRET + ":setIamPolicy")
+    def set_roles(self, call: Call, secret: str) -> Any:
+        return self.project.bind(self.find(secret).roles, call.json["policy"])
+
+    @on("secretmanager", "DELETE", _SECRET)
+    def delete(self, call: Call, secret: str) -> Any:
+        self.find(secret)
+        del self.project.secrets[secret]
+        return {}
+
+
+class Storage:
+    """Cloud Storage."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+
+    def find(self, bucket: str) -> dict[str, bytes]:
+        if bucket not in self.project.buckets:
+            raise missing(f"bucket {bucket}")
+        return self.project.buckets[bucket]
+
+    @on("storage", "GET", "/storage/v1/b/{bucket}")
+    def get_bucket(self, call: Call, bucket: str) -> Any:
+        self.find(bucket)
+        return {"name": bucket, "kind": "storage#bucket", "location": "US-CENTRAL1"}
+
+    @on("storage", "POST", "/storage/v1/b")
+    def make_bucket(self, call: Call) -> Any:
+        self.project.buckets.setdefault(call.json["name"], {})
+        return self.get_bucket(call, call.json["name"])
+
+    @on("storage", "GET", "/storage/v1/b")
+    def list_buckets(self, call: Call) -> Any:
+        return {"items": [{"name": name, "id": name} for name in self.project.buckets]}
+
+    @on("storage", "POST", "/(?:resumable/)?upload/storage/v1/b/{bucket}/o")
+    def upload(self, call: Call, bucket: str) -> Any:
+        boundary = re.search(r"boundary=['\"]?([^'\"]+)", call.headers["content-type"])
+        assert boundary, call.headers
+        part = call.body.split(b"--" + boundary[1].encode())[2]
+        data = re.split(rb"\r?\n\r?\n", part, maxsplit=1)[1].removesuffix(b"\n").removesuffix(b"\r")
+        self.find(bucket)[call.query["name"]] = data
+        return _thing(bucket, call.query["name"], len(data))
+
+    @on("storage", "GET", "/storage/v1/b/{bucket}/o")
+    def list_objects(self, call: Call, bucket: str) -> Any:
+        prefix = call.query.get("prefix", "")
+        names = [name for name in self.find(bucket) if name.startswith(prefix)]
+        return {"items": [_thing(bucket, name, 1) for name in names]}
+
+    @on("storage", "DELETE", "/storage/v1/b/{bucket}/o/(?P<name>.+)")
+    def delete(self, call: Call, bucket: str, name: str) -> Any:
+        del self.find(bucket)[name]
+        return {}
+
+
+def _thing(bucket: str, name: str, size: int) -> Any:
+    return {"bucket": bucket, "name": name, "generation": "1", "size": str(size)}
+
+
+class Images:
+    """Artifact Registry."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+
+    @on("artifactregistry", "GET", _REPOSITORIES + "/{name}")
+    def get(self, call: Call, region: str, name: str) -> Any:
+        self.project.need("artifactregistry")
+        if f"{region}/{name}" not in self.project.repositories:
+            raise missing(name)
+        path = f"projects/my-project/locations/{region}/repositories/{name}"
+        return {"name": path, "format": "DOCKER"}
+
+    @on("artifactregistry", "POST", _REPOSITORIES)
+    def make(self, call: Call, region: str) -> Any:
+        self.project.need("artifactregistry")
+        self.project.repositories.add(f"{region}/{call.query['repositoryId']}")
+        return {"name": f"projects/my-project/locations/{region}/operations/1", "done": True}
+
+    @on("artifactregistry", "GET", "/v1/projects/my-project/locations/{region}/operations/1")
+    def made(self, call: Call, region: str) -> Any:
+        path = f"projects/my-project/locations/{region}/repositories/cloud-run-source-deploy"
+        done = {"name": f"projects/my-project/locations/{region}/operations/1", "done": True}
+        return {**done, "response": {"@type": "type.googleapis.com/x", "name": path}}
+
+    @on("artifactregistry", "DELETE", _REPOSITORIES + "/{name}/packages/{image}")
+    def delete(self, call: Call, region: str, name: str, image: str) -> Any:
+        if image not in self.project.images:
+            raise missing(image)
+        self.project.images.remove(image)
+        return {"name": f"projects/my-project/locations/{region}/operations/1", "done": True}
