@@ -33,7 +33,7 @@ finish() {
     say "" "This step failed: $STEP."
     [ ${#MADE[@]} -eq 0 ] || say "Made so far: $(joined "${MADE[@]}")."
     say "Nothing is lost: run the same command again, and it goes on from here."
-    say "To take away what was made: ./deploy.sh $NAME --delete"
+    [ "$ACTION" = delete ] || say "To take away what was made: ./deploy.sh $NAME --delete"
   } >&2
   exit "$code"
 }

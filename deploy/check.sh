@@ -93,7 +93,7 @@ compare_secrets() {
   [ "$CANARY" = no ] || [ "$FOUND" = yes ] || [ "$DRY_RUN" = yes ] ||
     fail "There is no $NAME yet to put a canary beside: deploy it without --canary first."
   ask_if_there secrets.txt gcloud secrets list --filter="labels.chatkeep=$NAME" \
-    --format='value(name)' "${FLAGS[@]}"
+    --format='value(name.basename())' "${FLAGS[@]}"
   local variable secret
   for variable in ${SECRETS[@]+"${SECRETS[@]}"}; do
     secret=$(secret_of "$variable")

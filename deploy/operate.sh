@@ -82,12 +82,12 @@ logs() {
   "${command[@]}"
 }
 
-# The service goes last but its account and secrets: its region is how a second try finds the rest.
+# First what can only be found while the service says its region, last what is found by its name.
 delete() {
   find_project
   find_python
   look_at_the_service
-  [ "$FOUND" = yes ] || choose_region
+  REGION=${REGION:-$CONFIGURED_REGION}
   say "This deletes, in project $PROJECT: the function $NAME and its URL, its images and uploaded" \
     "sources, its secrets, and the account $ACCOUNT. Chats stay: they are in Redis."
   if [ "$YES$DRY_RUN" = nono ]; then
@@ -97,15 +97,17 @@ delete() {
     [ "$answer" = "$NAME" ] || fail "Nothing was deleted."
   fi
   WRITING=yes
-  gone "Delete its images" gcloud artifacts packages delete "$NAME" --location="$REGION" \
-    --repository=cloud-run-source-deploy
-  gone "Delete its uploaded sources" gcloud storage rm --recursive \
-    "gs://run-sources-$PROJECT-$REGION/services/$NAME/**"
+  if [ -n "$REGION" ]; then
+    gone "Delete its images" gcloud artifacts packages delete "$NAME" --location="$REGION" \
+      --repository=cloud-run-source-deploy
+    gone "Delete its uploaded sources" gcloud storage rm --recursive \
+      "gs://run-sources-$PROJECT-$REGION/services/$NAME/**"
+  fi
   local service=(gcloud run services delete "$NAME" --region="$REGION")
   [ "$CLASSIC" = no ] || service=(gcloud functions delete "$NAME" --gen2 --region="$REGION")
-  gone "Delete the function" "${service[@]}"
+  [ "$FOUND$DRY_RUN" = nono ] || gone "Delete the function" "${service[@]}"
   ask_if_there secrets.txt gcloud secrets list --filter="labels.chatkeep=$NAME" \
-    --format='value(name)' "${FLAGS[@]}"
+    --format='value(name.basename())' "${FLAGS[@]}"
   local secret
   while read -r secret; do
     gone "Delete the secret $secret" gcloud secrets delete "$secret"

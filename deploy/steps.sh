@@ -12,11 +12,12 @@ enable_apis() {
 
 # The function's own account may do nothing but read the function's secrets.
 make_account() {
-  step "Make the account that it runs as: $ACCOUNT"
+  STEP="Look for the account that it runs as"
   ask_if_there account gcloud iam service-accounts describe "$ACCOUNT" --format='value(email)' \
     "${FLAGS[@]}"
   [ ! -s "$WORK/account" ] || return 0
   NEW_ACCOUNT=yes
+  step "Make the account that it runs as: $ACCOUNT"
   run gcloud iam service-accounts create "$NAME-run" --display-name="Chatkeep $NAME" "${FLAGS[@]}"
   MADE+=("the account $ACCOUNT")
   run_when_known gcloud iam service-accounts describe "$ACCOUNT" --format='value(email)' "${FLAGS[@]}"
@@ -145,6 +146,7 @@ send_traffic_to_the_newest() {
   [ "$TO_NEWEST" = no ] || return 0
   step "Send all traffic to the newest revision"
   run gcloud run services update-traffic "$NAME" --region="$REGION" --to-latest "${FLAGS[@]}"
+  read_the_service
 }
 
 wait_until_healthy() {

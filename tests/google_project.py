@@ -93,6 +93,10 @@ class Basics:
     def is_enabled(self, call: Call, api: str) -> Any:
         return {"state": "ENABLED" if api in self.project.enabled else "DISABLED"}
 
+    @on("cloudresourcemanager", "GET", "/v1/projects/my-project")
+    def describe(self, call: Call) -> Any:
+        return {"projectId": "my-project", "projectNumber": NUMBER, "lifecycleState": "ACTIVE"}
+
     @on("cloudresourcemanager", "POST", "/v1/projects/my-project:getIamPolicy")
     def get_roles(self, call: Call) -> Any:
         return policy_of(self.project.roles)
@@ -153,8 +157,9 @@ class Secrets:
     def list_all(self, call: Call) -> Any:
         self.project.need("secretmanager")
         name, _, value = call.query["filter"].removeprefix("labels.").partition("=")
-        names = [n for n, one in self.project.secrets.items() if one.labels.get(name) == value]
-        return {"secrets": [{"name": f"projects/{NUMBER}/secrets/{name}"} for name in names]}
+        of_it = {n: s for n, s in self.project.secrets.items() if s.labels.get(name) == value}
+        base = f"projects/{NUMBER}/secrets"
+        return {"secrets": [{"name": f"{base}/{n}", "labels": s.labels} for n, s in of_it.items()]}
 
     @on("secretmanager", "POST", "/v1/projects/my-project/secrets")
     def make(self, call: Call) -> Any:
@@ -230,6 +235,10 @@ class Storage:
     def make_bucket(self, call: Call) -> Any:
         self.project.buckets.setdefault(call.json["name"], {})
         return self.get_bucket(call, call.json["name"])
+
+    @on("storage", "GET", "/storage/v1/b/{bucket}/storageLayout")
+    def layout(self, call: Call, bucket: str) -> Any:
+        return {"bucket": bucket, "hierarchicalNamespace": {"enabled": False}}
 
     @on("storage", "GET", "/storage/v1/b")
     def list_buckets(self, call: Call) -> Any:

@@ -58,6 +58,7 @@ class Cloud(Server):
         self._check(spec)
         before = self.services.get(name)
         service = copy.deepcopy(spec)
+        service["spec"].setdefault("traffic", [{"latestRevision": True, "percent": 100}])
         number = before["metadata"]["generation"] + 1 if before else 1
         service["metadata"] |= {
             "generation": number,
@@ -69,12 +70,12 @@ class Cloud(Server):
         template = service["spec"]["template"]
         if not before or template != before["spec"]["template"]:
             self._add_revision(name, number, template)
-        newest = [n for n in self.revisions if n.startswith(f"{name}-0")][-1]
+        newest = [one for one in self.revisions if one.startswith(f"{name}-0")][-1]
         url = f"http://{name}-{NUMBER}.{region}.run.test"
         traffic = [
             {**one, "revisionName": one.get("revisionName", newest)}
             | ({"url": url.replace("//", f"//{one['tag']}---")} if one.get("tag") else {})
-            for one in service["spec"].get("traffic", [{"latestRevision": True, "percent": 100}])
+            for one in service["spec"]["traffic"]
         ]
         kinds = ("Ready", "ConfigurationsReady", "RoutesReady")
         service["status"] = {
@@ -117,7 +118,7 @@ class Cloud(Server):
         return found
 
     def _add_revision(self, name: str, number: int, template: Any) -> None:
-        revision = f"{name}-{number:05d}-abc"
+        revision = template["metadata"].get("name") or f"{name}-{number:05d}-abc"
         labels = {"serving.knative.dev/service": name} | template["metadata"].get("labels", {})
         made = f"2026-11-25T10:{number:02d}:00.000000Z"
         metadata = {"name": revision, "labels": labels, "creationTimestamp": made, "generation": 1}
@@ -269,6 +270,7 @@ class Services:
     def delete(self, call: Call, name: str) -> Any:
         self.find(name, self.cloud.services)
         del self.cloud.services[name]
+        self.cloud.revisions.clear()
         return {"status": "Success"}
 
     @on("run", "GET", _REVISIONS)
@@ -279,7 +281,7 @@ class Services:
             for one in self.cloud.revisions.values()
             if wanted[1] == one["metadata"]["labels"].get(wanted[0])
         ]
-        return {"kind": "RevisionList", "items": items[::-1]}
+        return {"kind": "RevisionList", "metadata": {}, "items": items[::-1]}
 
     @on("run", "GET", _REVISIONS + "/{name}")
     def revision(self, call: Call, name: str) -> Any:
