@@ -60,7 +60,9 @@ class Functions:
     def _operation(self, region: str) -> Any:
         kind = "type.googleapis.com/google.protobuf.Empty"
         name = f"projects/my-project/locations/{region}/operations/1"
-        return {"name": name, "done": True, "response": {"@type": kind}}
+        stages = "type.googleapis.com/google.cloud.functions.v2.OperationMetadata"
+        metadata = {"@type": stages, "stages": []}
+        return {"name": name, "done": True, "metadata": metadata, "response": {"@type": kind}}
 
     def _deploy(self, region: str, name: str, function: Any) -> Any:
         wish, build = function["serviceConfig"], function["buildConfig"]

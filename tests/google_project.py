@@ -35,15 +35,21 @@ class Project:
 
     def bind(self, roles: dict[str, set[str]], policy: Any) -> Any:
         """Take over a policy as a whole; whoever is named in it must exist."""
-        for binding in policy["bindings"]:
+        for binding in policy.get("bindings", []):
             for member in binding["members"]:
                 kind, _, who = member.partition(":")
                 if kind == "serviceAccount" and who != BUILD_ACCOUNT and not self._is_known(who):
                     message = f"Service account {who} does not exist."
                     raise Refused(400, "INVALID_ARGUMENT", message)
         roles.clear()
-        roles.update({one["role"]: set(one["members"]) for one in policy["bindings"]})
+        roles.update({one["role"]: set(one["members"]) for one in policy.get("bindings", [])})
         return policy_of(roles)
+
+    def read_secret(self, name: str, version: str, reader: str) -> bytes | None:
+        """None where it is not there, or its reader may not read it."""
+        secret = self.secrets.get(name)
+        readers = secret.roles.get("roles/secretmanager.secretAccessor", set()) if secret else set()
+        return secret.find(version) if secret and reader in readers else None
 
     def _is_known(self, account: str) -> bool:
         waits = self.bindings_until_known > 0

@@ -40,6 +40,7 @@ class Cloud(Server):
         self.roles: dict[str, dict[str, set[str]]] = {}
         self.builds: dict[str, Any] = {}
         self.folder, self.swap = folder, swap
+        self.extra: dict[str, str] = {}
         self.running: dict[str, tuple[subprocess.Popen[bytes], int]] = {}
         self.numbers = itertools.count(1)
         for part in (*self.project.parts, Builds(self), Services(self)):
@@ -104,15 +105,9 @@ class Cloud(Server):
         found = {}
         for variable in template["containers"][0].get("env", []):
             if reference := variable.get("valueFrom", {}).get("secretKeyRef"):
-                secret = self.project.secrets.get(reference["name"])
-                readers = (
-                    secret.roles.get("roles/secretmanager.secretAccessor", []) if secret else []
-                )
-                value = secret.find(reference["key"]) if secret else None
-                if (
-                    value is None
-                    or f"serviceAccount:{template['serviceAccountName']}" not in readers
-                ):
+                reader = f"serviceAccount:{template['serviceAccountName']}"
+                value = self.project.read_secret(reference["name"], reference["key"], reader)
+                if value is None:
                     raise Refused(400, "INVALID_ARGUMENT", f"no access to {reference}")
                 found[variable["name"]] = value.decode()
         return found
@@ -163,7 +158,12 @@ class Cloud(Server):
         environment = plain | self.secrets_of(template)
         for name in environment.keys() & self.swap.keys():
             environment[name] = self.swap[name]
-        environment |= {"PORT": str(port), "K_SERVICE": "x", "K_REVISION": revision, "HOME": "/tmp"}
+        environment |= self.extra | {
+            "PORT": str(port),
+            "K_SERVICE": "x",
+            "K_REVISION": revision,
+            "HOME": "/tmp",
+        }
         environment["PATH"] = f"{Path(sys.executable).parent}:/usr/bin:/bin"
         command = ["functions-framework", "--target=main", f"--port={port}"]
         log = (self.folder / f"{revision}.log").open("wb")
