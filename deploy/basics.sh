@@ -112,7 +112,8 @@ find_python() {
   PYTHON=$(gcloud info --format='value(basic.python_location)' 2>/dev/null)
   "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || PYTHON=python3
   "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
-    fail "gcloud runs on an old Python here. Update it (gcloud components update), or run: make .venv/installed"
+    fail "gcloud runs on an old Python here. Update it: gcloud components update" \
+      "Or let the tests' environment be used: make .venv/installed"
   # Each package stands in requirements.txt with its hashes, in a block that ends before the next.
   awk '/^[a-zA-Z]/ { wanted = /^(msgspec|python-dotenv)==/ } wanted' requirements.txt \
     >"$WORK/needed.txt"

@@ -70,7 +70,8 @@ look_at_the_service() {
     "Choose another name, or hand it over:" \
     "  gcloud run services update $NAME --region=$region --update-labels=chatkeep=$NAME"
   [ "$ACTION" != deploy ] || [ "$classic" = "$CLASSIC" ] ||
-    fail "$NAME was deployed $([ "$classic" = yes ] && echo with || echo without) --classic: do the same."
+    fail "$NAME was deployed $([ "$classic" = yes ] && echo with || echo without) --classic:" \
+      "do the same, or delete it first."
   CLASSIC=$classic
 }
 FOUND=no
@@ -79,7 +80,7 @@ choose_region() {
   [ -z "$REGION" ] || return 0
   REGION=${CONFIGURED_REGION:-$REDIS_REGION}
   if [ -z "$REGION" ] && [ -t 0 ]; then
-    say "In which region? Best where Redis ($REDIS_HOST) is; Upstash's page of the database says it."
+    say "In which region? Best where Redis ($REDIS_HOST) is; Upstash shows that of each database."
     read -r -p "Region [us-central1]: " REGION
     REGION=${REGION:-us-central1}
   fi

@@ -20,16 +20,18 @@ make_first_user() {
 KEY="" FIRST_CALL=no
 
 say_what_it_costs() {
-  say "" "Costs, about: nothing while nobody asks (with --min 0; Secret Manager: six versions are free)." \
-    "While it answers: \$0.09 an hour for each instance, which holds 200 streams or more; the first 50" \
-    "hours a month are free, then 2 million requests, then \$0.40 a million. Model and Redis come on top."
+  say "" "Costs, about:" \
+    "  idle   nothing, with --min 0 (each version of a secret after the sixth: \$0.06 a month)" \
+    "  busy   \$0.09 an hour for each instance that answers, 200 requests at once; the first 50" \
+    "         hours a month are free, and 2 million requests, then \$0.40 a million" \
+    "Model and Redis come on top: docs/deploy.md."
 }
 
 say_how_to_call() {
   local key=(-H "@$KEY") call body='{"content": "Hello"}'
   [[ $AUTH == *keys* ]] || key=(-H "Authorization: Bearer <an ID token>")
   [ "$OPEN" = no ] || key=()
-  call=(curl -sS ${key[@]+"${key[@]}"} "$URL/demo/chat" -d "$body")
+  call=(curl -sS ${key[@]+"${key[@]}"} -d "$body" "$URL/demo/chat")
   say "" "Chatkeep is at $URL" "$(show "${call[@]}")"
   [ "$PUBLIC" != no ] || say "(not public: add -H \"X-Serverless-Authorization:" \
     " Bearer \$(gcloud auth print-identity-token)\")"
@@ -43,7 +45,8 @@ say_how_to_promote() {
   show gcloud run services update-traffic "$NAME" --region="$REGION" --to-tags=canary=10 \
     --project="$PROJECT"
   say "All of it:"
-  show gcloud run services update-traffic "$NAME" --region="$REGION" --to-latest --project="$PROJECT"
+  show gcloud run services update-traffic "$NAME" --region="$REGION" --to-latest \
+    --project="$PROJECT"
 }
 
 # The service must be there for what follows; in a dry run it is taken for granted.
@@ -64,7 +67,8 @@ rollback() {
   run gcloud run services update-traffic "$NAME" --region="$REGION" --to-revisions="$before=100" \
     "${FLAGS[@]}"
   say "The next deploy sends it to the newest revision again. To do so now:"
-  show gcloud run services update-traffic "$NAME" --region="$REGION" --to-latest --project="$PROJECT"
+  show gcloud run services update-traffic "$NAME" --region="$REGION" --to-latest \
+    --project="$PROJECT"
 }
 
 status() {
@@ -76,8 +80,9 @@ status() {
 logs() {
   find_it
   local filter="resource.type=\"cloud_run_revision\" AND resource.labels.service_name=\"$NAME\""
-  local command=(gcloud logging read "$filter AND resource.labels.location=\"$REGION\"" --freshness=1d
-    --limit=100 --format='value(timestamp,severity,textPayload,jsonPayload)' "${FLAGS[@]}")
+  local command=(gcloud logging read "$filter AND resource.labels.location=\"$REGION\""
+    --freshness=1d --limit=100
+    --format='value(timestamp,severity,textPayload,jsonPayload)' "${FLAGS[@]}")
   [ "$DRY_RUN" = no ] || { show "${command[@]}"; return; }
   "${command[@]}"
 }

@@ -20,7 +20,8 @@ make_account() {
   step "Make the account that it runs as: $ACCOUNT"
   run gcloud iam service-accounts create "$NAME-run" --display-name="Chatkeep $NAME" "${FLAGS[@]}"
   MADE+=("the account $ACCOUNT")
-  run_when_known gcloud iam service-accounts describe "$ACCOUNT" --format='value(email)' "${FLAGS[@]}"
+  run_when_known gcloud iam service-accounts describe "$ACCOUNT" --format='value(email)' \
+    "${FLAGS[@]}"
 }
 NEW_ACCOUNT=no
 
@@ -36,7 +37,7 @@ let_it_build() {
     --member="serviceAccount:$builder" --condition=None)
   [ "$DRY_RUN" = no ] || { show "${grant[@]}" "${FLAGS[@]}"; return; }
   "${grant[@]}" "${FLAGS[@]}" >"$WORK/out" 2>"$WORK/err" </dev/null || {
-    say "  You may not grant that role. If the build is refused, ask an owner of the project to run:"
+    say "  You may not grant that role. If the build is refused, ask an owner of the project for:"
     say "  $(show "${grant[@]}")"
   }
 }
@@ -72,11 +73,11 @@ store_secret() {
 }
 
 allow_to_read() {
-  run_when_known gcloud secrets add-iam-policy-binding "$1" --role=roles/secretmanager.secretAccessor \
-    --member="serviceAccount:$ACCOUNT" "${FLAGS[@]}"
+  run_when_known gcloud secrets add-iam-policy-binding "$1" \
+    --role=roles/secretmanager.secretAccessor --member="serviceAccount:$ACCOUNT" "${FLAGS[@]}"
 }
 
-# Exactly what runs, in a folder of its own: with a Dockerfile in it gcloud would refuse --base-image.
+# Exactly what runs, in a folder of its own: gcloud refuses --base-image where a Dockerfile lies.
 stage_sources() {
   mkdir "$WORK/source"
   tar -cf - --exclude='__pycache__' --exclude='*.py[co]' --exclude='.*' --exclude='*~' \
@@ -122,7 +123,7 @@ first_flags() {
   [ -n "$PUBLIC" ] || PUBLIC=yes
 }
 
-# With AUTH=open the model key pays for whoever reaches it, so IAM guards it unless --public is said.
+# With AUTH=open the model key pays for whoever reaches it: IAM guards it unless --public is said.
 wished_flags() {
   [ "$OPEN" = no ] || [ "$WISHED_PUBLIC" = yes ] || PUBLIC=no
   [ -z "$MIN" ] || wished+=(--min-instances="$MIN")
@@ -155,8 +156,8 @@ wait_until_healthy() {
   caller_headers
   [ "$DRY_RUN" = no ] || { show curl -sS -H "@$WORK/caller" "$1/health"; return; }
   for try in 1 2 3 4 5 6 7 8 9 10; do
-    code=$(curl -s -o "$WORK/health" -w '%{http_code}' --max-time 20 -H "@$WORK/caller" "$1/health") ||
-      code=000
+    code=$(curl -s -o "$WORK/health" -w '%{http_code}' --max-time 20 -H "@$WORK/caller" \
+      "$1/health") || code=000
     [ "$code" != 200 ] || return 0
     [ "$code" != 403 ] || { say_why_forbidden; return 0; }
     sleep "$try"
@@ -167,8 +168,8 @@ wait_until_healthy() {
 }
 
 say_why_forbidden() {
-  say "  IAM does not let you in from here. If it should be public, your organisation may forbid that;" \
-    "  gcloud run services update $NAME --region=$REGION --no-invoker-iam-check is the other way."
+  say "  IAM does not let you in from here. If it should be public, your organisation may forbid" \
+    "  that; gcloud run services update $NAME --region=$REGION --no-invoker-iam-check is the other way."
 }
 
 # What a caller sends to come past IAM to a function that is not public.

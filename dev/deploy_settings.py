@@ -121,7 +121,7 @@ def redis_at(settings: Settings) -> tuple[str, int, str, str, bool]:
         return host, settings.redis_port, "", settings.redis_password, tls
     url = urlsplit(settings.redis_url)
     host = "" if url.scheme == "unix" else url.hostname or ""
-    names = unquote(url.username or ""), unquote(url.password or settings.redis_password)
+    names = unquote(url.username or ""), unquote(url.password or "")
     tls = url.scheme == "rediss" or host.endswith(".upstash.io")
     return host, url.port or 6379, *names, tls
 
