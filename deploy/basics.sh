@@ -33,7 +33,8 @@ finish() {
     say "" "This step failed: $STEP."
     [ ${#MADE[@]} -eq 0 ] || say "Made so far: $(joined "${MADE[@]}")."
     say "Nothing is lost: run the same command again, and it goes on from here."
-    [ "$ACTION" = delete ] || say "To take away what was made: ./deploy.sh $NAME --delete"
+    [ "$ACTION" = delete ] || say "What the function itself says: ./deploy.sh $NAME --logs" \
+      "To take away what was made: ./deploy.sh $NAME --delete"
   } >&2
   exit "$code"
 }
@@ -60,7 +61,7 @@ ask() {
 ask_if_there() {
   ask "$@" && return
   : >"$WORK/$1"
-  grep -qiE 'not.?found|does not exist|not been used|disabled|SERVICE_DISABLED' "$WORK/err" ||
+  grep -qiE 'not.?found|does not exist|may not exist|not been used|disabled' "$WORK/err" ||
     stop_with_error
 }
 
@@ -105,15 +106,20 @@ python() { PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=.:$WORK/lib "$PYTHON" -m "dev.$1
 
 state() { python deploy_state "$1" "$WORK" "${@:2}"; }
 
-# The tests' environment if there is one, else the Python that gcloud brings, with two packages.
+# The tests' environment if there is one, else the Python that gcloud brings.
 find_python() {
   PYTHON=.venv/bin/python
-  "$PYTHON" -c 'import dotenv, chat.settings' 2>/dev/null && return
+  "$PYTHON" -c '' 2>/dev/null && return
   PYTHON=$(gcloud info --format='value(basic.python_location)' 2>/dev/null)
   "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || PYTHON=python3
   "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
     fail "gcloud runs on an old Python here. Update it: gcloud components update" \
       "Or let the tests' environment be used: make .venv/installed"
+}
+
+# The two packages that reading settings takes.
+find_packages() {
+  python deploy_settings none "$WORK" 2>/dev/null && return
   # Each package stands in requirements.txt with its hashes, in a block that ends before the next.
   awk '/^[a-zA-Z]/ { wanted = /^(msgspec|python-dotenv)==/ } wanted' requirements.txt \
     >"$WORK/needed.txt"

@@ -21,6 +21,7 @@ check_options() {
 check_settings() {
   [ -f .env ] || fail "There is no .env here: cp .env.example .env, and fill in its first lines."
   find_python
+  find_packages
   python deploy_settings check "$WORK" || exit 1
   local fact
   while read -r fact; do

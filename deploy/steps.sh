@@ -168,8 +168,9 @@ wait_until_healthy() {
 }
 
 say_why_forbidden() {
-  say "  IAM does not let you in from here. If it should be public, your organisation may forbid" \
-    "  that; gcloud run services update $NAME --region=$REGION --no-invoker-iam-check is the other way."
+  say "  IAM does not let you in from here. If it should be public: ./deploy.sh $NAME --public" \
+    "  Where the organisation forbids that, this may be allowed:" \
+    "  gcloud run services update $NAME --region=$REGION --no-invoker-iam-check"
 }
 
 # What a caller sends to come past IAM to a function that is not public.

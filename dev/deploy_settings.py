@@ -205,7 +205,9 @@ def write_plan(given: Mapping[str, str | None], settings: Settings, folder: Path
 
 
 def main(command: str, folder: Path) -> None:
-    """`check FOLDER` or `ping FOLDER`; ends with 1 and what is wrong."""
+    """`check FOLDER` or `ping FOLDER`; ends with 1 and what is wrong. `none`: this can be imported."""
+    if command == "none":
+        return
     given = dotenv_values(".env")
     try:
         settings = check(given)

@@ -71,7 +71,7 @@ def traffic(folder: Path) -> str:
     """The URL, whether all traffic goes to the newest revision, and the URL of the canary or `-`."""
     status = _read(folder / "service.json")["status"]
     shares = [one for one in status.get("traffic", []) if one.get("percent")]
-    newest = status["latestReadyRevisionName"]
+    newest = status.get("latestReadyRevisionName", "-")
     to_newest = [one.get("latestRevision") for one in shares] == [True]
     canary = next((t["url"] for t in status.get("traffic", []) if t.get("tag") == "canary"), "-")
     return f"{status['url']} {'yes' if to_newest else 'no'} {canary} {newest}"
@@ -137,7 +137,7 @@ def status(folder: Path) -> str:
     lines = [
         f"URL        {now['url']}",
         f"Ready      {ready.get('status')} {ready.get('message', '')}".rstrip(),
-        f"Newest     {now['latestReadyRevisionName']}",
+        f"Newest     {now.get('latestReadyRevisionName', 'none is ready')}",
         f"Instances  {limits[0] or 0} to {limits[1] or 'the default'}",
     ]
     for one in now.get("traffic", []):

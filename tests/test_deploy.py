@@ -295,6 +295,13 @@ def test_a_service_of_somebody_else_is_left_alone(deployer: Deployer) -> None:
     assert cloud.changes() == []
 
 
+def test_a_redis_that_does_not_answer_stops_it_before_anything_is_made(deployer: Deployer) -> None:
+    deployer.set("eu1-quick-fox.upstash.io", "redis.invalid")
+    said = deployer.run(fails=True)
+    assert "Redis at redis.invalid: " in said and "--no-ping" in said
+    assert deployer.cloud.calls == []
+
+
 def test_a_dry_run_prints_every_command_and_asks_nothing(deployer: Deployer) -> None:
     said = deployer.deploy("--dry-run")
     assert deployer.cloud.calls == []
