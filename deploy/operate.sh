@@ -62,13 +62,27 @@ rollback() {
   find_it
   read_revisions
   local before=REVISION
-  [ "$DRY_RUN" = yes ] || before=$(state previous)
+  if [ "$DRY_RUN" = no ]; then
+    before=$(state previous)
+    can_still_read "$before"
+  fi
   step "Send all traffic back to $before"
   run gcloud run services update-traffic "$NAME" --region="$REGION" --to-revisions="$before=100" \
     "${FLAGS[@]}"
   say "The next deploy sends it to the newest revision again. To do so now:"
   show gcloud run services update-traffic "$NAME" --region="$REGION" --to-latest \
     --project="$PROJECT"
+}
+
+# Without its secrets a revision cannot start, and traffic that is sent to it is lost.
+can_still_read() {
+  local one
+  for one in $(state secrets_of_previous); do
+    ask_if_there version gcloud secrets versions describe "${one##*:}" --secret="${one%:*}" \
+      --format='value(state)' "${FLAGS[@]}"
+    grep -qi enabled "$WORK/version" ||
+      fail "$1 reads $one, which is not there any more: it could not start."
+  done
 }
 
 status() {

@@ -85,6 +85,11 @@ def previous(folder: Path) -> str:
     return str(before["metadata"]["name"])
 
 
+def secrets_of_previous(folder: Path) -> str:
+    """What that revision reads, as `secret:version` lines."""
+    return "\n".join(sorted(_secrets_of(_before_the_serving(folder))))
+
+
 def _serving(folder: Path) -> str:
     shares = _read(folder / "service.json")["status"].get("traffic", [])
     return str(max(shares, key=lambda one: one.get("percent", 0))["revisionName"])
@@ -101,6 +106,13 @@ def _before_the_serving(folder: Path) -> Any:
     return ready[-1] if ready else None
 
 
+def _secrets_of(revision: Any) -> set[str]:
+    """As `secret:version`."""
+    variables = _variables({"spec": {"template": revision}}) if revision else []
+    references = [one.get("valueFrom", {}).get("secretKeyRef") for one in variables]
+    return {f"{one['name']}:{one['key']}" for one in references if one}
+
+
 def _is_ready(revision: Any) -> bool:
     conditions = revision["status"].get("conditions", [])
     return any(one["type"] == "Ready" and one["status"] != "False" for one in conditions)
@@ -111,17 +123,16 @@ def unused(folder: Path, secret: str) -> str:
 
     The newest is kept in any case: a canary may be waiting with it.
     """
-    used = set()
     revisions = _read(folder / "revisions.json")
     wanted = [one for one in revisions if one["metadata"]["name"] == _serving(folder)]
+    used = set[str]()
     for revision in [*wanted, _before_the_serving(folder)]:
-        for variable in _variables({"spec": {"template": revision}}) if revision else []:
-            reference = variable.get("valueFrom", {}).get("secretKeyRef", {})
-            if reference.get("name") == secret:
-                used.add(reference["key"])
+        used |= _secrets_of(revision)
     numbers = [one["name"].rpartition("/")[2] for one in _read(folder / "versions.json")]
     newest = max(numbers, key=int, default="")
-    return "\n".join(number for number in numbers if number not in used | {newest})
+    return "\n".join(
+        number for number in numbers if f"{secret}:{number}" not in used and number != newest
+    )
 
 
 def status(folder: Path) -> str:
@@ -177,6 +188,16 @@ def _read(file: Path) -> Any:
 
 
 if __name__ == "__main__":
-    commands = (service, secrets, flags, traffic, previous, unused, status, token)
+    commands = (
+        service,
+        secrets,
+        flags,
+        traffic,
+        previous,
+        secrets_of_previous,
+        unused,
+        status,
+        token,
+    )
     by_name = {command.__name__: command for command in commands}
     print(by_name[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:]))

@@ -192,6 +192,11 @@ class Secrets:
         name = f"projects/{NUMBER}/secrets/{secret}/versions/{number}"
         return {"name": name, "payload": {"data": base64.b64encode(data).decode()}}
 
+    @on("secretmanager", "GET", _SECRET + "/versions/{version}")
+    def describe(self, call: Call, secret: str, version: str) -> Any:
+        state = "DESTROYED" if self.find(secret).find(version) is None else "ENABLED"
+        return {"name": f"{secret}/versions/{version}", "state": state}
+
     @on("secretmanager", "POST", _SECRET + "/versions/{version}:destroy")
     def destroy(self, call: Call, secret: str, version: str) -> Any:
         if self.find(secret).find(version) is None:

@@ -217,6 +217,10 @@ def test_a_canary_gets_no_traffic_and_after_a_rollback_a_deploy_gets_it_again(
     assert newest > first
     deployer.run("--rollback")
     (before,) = deployer.traffic()
+    gone = deployer.cloud.project.secrets["my-chat-redis-password"]
+    gone.versions[0] = None
+    assert "could not start" in deployer.run("--rollback", fails=True)
+    gone.versions[0] = b"pass=word,with:signs"
     assert first < before < newest
     status = deployer.run("--status")
     assert f"Traffic    100 % {before}" in status and "secret my-chat-gpt-api-key:1" in status

@@ -77,6 +77,32 @@ def test_without_gcloud_or_settings_it_says_what_to_do(tmp_path: Path) -> None:
     assert code == 1 and "cp .env.example .env" in said
 
 
+def test_who_deploys_this_folder_by_hand_uploads_what_runs_and_nothing_else(tmp_path: Path) -> None:
+    need_gcloud()
+    shutil.copytree(ROOT / "chat", tmp_path / "app/chat")
+    for name in (".gcloudignore", "main.py", "requirements.txt", "Makefile"):
+        shutil.copy2(ROOT / name, tmp_path / "app")
+    wanted = {"main.py", "requirements.txt"} | {
+        str(path.relative_to(tmp_path / "app"))
+        for path in (tmp_path / "app/chat").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    unwanted = (".env", ".env.local", "dump.rdb", "chat/x.log", "chat/.env", "node_modules/x.js")
+    for name in unwanted:
+        (tmp_path / "app" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "app" / name).write_text("secret")
+    done = subprocess.run(
+        ["gcloud", "meta", "list-files-for-upload"],
+        cwd=tmp_path / "app",
+        env=clean_environment() | {"CLOUDSDK_CONFIG": str(tmp_path / "gcloud")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert set(done.stdout.split()) == wanted
+
+
 def test_the_scripts_are_clean_to_shellcheck() -> None:
     if not shutil.which("shellcheck"):
         if os.environ.get("CI"):
