@@ -4,16 +4,17 @@
 # A key for the first user, once; it is kept in a file that curl reads, and shown to nobody.
 make_first_user() {
   KEY=.deploy/$NAME.key
-  [[ $AUTH == *keys* ]] || return 0
-  [ ! -s "$KEY" ] || return 0
+  [[ $AUTH == *keys* ]] && [ "$REACHED" = yes ] && [ ! -s "$KEY" ] || return 0
   step "Make a first user, and keep its key in $KEY"
   local call=(curl -sS -X POST -H "@$WORK/admin" -H "@$WORK/caller" -d '{}' "$URL/admin/users/add")
   [ "$DRY_RUN" = no ] || { show "${call[@]}"; return; }
   { printf 'Authorization: '; cat "$WORK/secrets/ADMIN_KEY"; } >"$WORK/admin"
   "${call[@]}" --max-time 60 -H 'Content-Type: application/json' -o "$WORK/user.json"
   mkdir -p .deploy
+  local token
+  token=$(state token)
   # Written whole or not at all: half a key would be taken for one.
-  printf 'Authorization: Bearer %s\n' "$(state token)" >"$WORK/key"
+  printf 'Authorization: Bearer %s\n' "$token" >"$WORK/key"
   mv "$WORK/key" "$KEY"
   FIRST_CALL=yes
 }

@@ -159,13 +159,15 @@ wait_until_healthy() {
     code=$(curl -s -o "$WORK/health" -w '%{http_code}' --max-time 20 -H "@$WORK/caller" \
       "$1/health") || code=000
     [ "$code" != 200 ] || return 0
-    [ "$code" != 403 ] || { say_why_forbidden; return 0; }
+    [ "$code" != 403 ] || { say_why_forbidden; REACHED=no; return 0; }
     sleep "$try"
   done
   say "It answers $code: $(head -c 300 "$WORK/health" 2>/dev/null)" >&2
   say "What it says itself: ./deploy.sh $NAME --logs" >&2
   exit 1
 }
+
+REACHED=yes
 
 say_why_forbidden() {
   say "  IAM does not let you in from here. If it should be public: ./deploy.sh $NAME --public" \

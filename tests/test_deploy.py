@@ -284,6 +284,45 @@ def test_the_classic_way_deploys_with_gcloud_functions_and_is_deleted_so(
     assert deployer.cloud.services == {} and deployer.cloud.project.secrets == {}
 
 
+def test_a_function_that_stays_closed_is_deployed_and_opened_later(deployer: Deployer) -> None:
+    deployer.cloud.fail("run POST .*my-chat:setIamPolicy")
+    said = deployer.deploy()
+    assert "If it should be public: ./deploy.sh my-chat --public" in said
+    key = deployer.folder / ".deploy/my-chat.key"
+    assert "print-identity-token" not in said and not key.exists()
+    said = deployer.deploy("--public")
+    assert 'Now: \\"Hello\\"' in said and key.exists()
+
+
+@pytest.mark.parametrize(
+    "settings, options, is_public, authorization",
+    [
+        ("AUTH=keys", (), True, "-H @.deploy/my-chat.key"),
+        ("AUTH=keys", ("--private",), False, "-H @.deploy/my-chat.key"),
+        ("AUTH=open", (), False, ""),
+        ("AUTH=open", ("--public",), True, ""),
+        ("AUTH=open,keys", (), False, ""),
+        ("AUTH=jwt\nFIREBASE_PROJECT=p", (), True, "-H 'Authorization: Bearer <an ID token>'"),
+    ],
+)
+def test_without_users_it_is_public_only_when_asked_for(
+    deployer: Deployer,
+    settings: str,
+    options: tuple[str, ...],
+    is_public: bool,
+    authorization: str,
+) -> None:
+    with (deployer.folder / ".env").open("a") as file:
+        file.write(f"{settings}\n")
+    said = deployer.deploy("--dry-run", *options)
+    deploy = next(line for line in said.splitlines() if line.startswith("gcloud run deploy"))
+    assert (" --allow-unauthenticated" in deploy) == is_public
+    assert (" --no-allow-unauthenticated" in deploy) != is_public
+    call = next(line for line in said.splitlines() if line.startswith("curl") and "demo" in line)
+    assert authorization in call and ("-H" in call) == bool(authorization)
+    assert ("/admin/users/add" in said) == ("keys" in settings)
+
+
 def test_a_service_of_somebody_else_is_left_alone(deployer: Deployer) -> None:
     cloud = deployer.cloud
     cloud.project.enabled |= {"run", "secretmanager"}
