@@ -10,11 +10,11 @@ from typing import Any
 
 import flask
 
-# What is imported stays: to look for garbage in it takes a tenth of a cold start, and some of every
-# turn. So nobody looks, until it is out of sight.
+# No garbage collection while importing (10 % of a cold start); `gc.freeze()` below exempts what is
+# there by then.
 gc.disable()
 
-from chat.app import build
+from chat.app import build, guard_server
 from chat.settings import BadSettings, parse_settings, read_environment
 
 try:
@@ -22,7 +22,7 @@ try:
 except BadSettings as problems:
     sys.exit(str(problems))
 
-# The server reads this after importing us.
+# gunicorn is configured from this variable after it has imported this file.
 os.environ["THREADS"] = str(settings.threads)
 
 _build_once = threading.Lock()
@@ -30,7 +30,7 @@ _app: Callable[[flask.Request], flask.Response] | None = None
 
 
 def main(request: flask.Request) -> flask.Response:
-    """Answer one request. The app is built by the first: the server forks after the import."""
+    """Answer one request. The first one builds the app: gunicorn forks after it has imported this."""
     global _app
     if _app is None:
         with _build_once:
@@ -39,14 +39,15 @@ def main(request: flask.Request) -> flask.Response:
 
 
 def serve(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-    """WSGI: every path leads to `main`."""
+    """Serve any path through `main`, as a WSGI application."""
     return main(flask.Request(environ))(environ, start_response)
 
 
 if flask.has_app_context():
-    # Not through the framework's own router: it would answer some paths with pages of HTML, and
-    # takes as long as ours.
+    # Past the framework's own router, which answers some paths with HTML pages and would double the
+    # time that routing takes.
     flask.current_app.wsgi_app = serve  # type: ignore[method-assign]
+    guard_server(settings)
 
 gc.freeze()
 gc.enable()

@@ -1,0 +1,1 @@
+"""What is measured: speed, costs, and what is lost when everything breaks."""

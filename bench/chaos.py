@@ -1,9 +1,9 @@
 """`make chaos`: break everything at random for minutes, then check every history to the character.
 
-Three instances, one Redis, a model that fails now and then; sixteen clients in forty chats, who
-leave in mid-answer and go on elsewhere, and send messages twice. Meanwhile instances are killed,
-frozen and told to end, and Redis is stopped, frozen and killed. Nobody is told anything: clients
-see what apps see, and act on it as the API says. Ends with a table, and fails when anything is lost.
+Three instances, one Redis and a model that fails now and then. Sixteen clients in forty chats leave
+in the middle of an answer, resume it on another instance, and send messages twice. Meanwhile
+instances are killed, frozen and terminated, and Redis is frozen and killed. The clients know only
+what an app knows, and react as the API says. Ends with a table, and fails when anything is lost.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from tests.harness import Reply
 
 
 class Talker(threading.Thread):
-    """One client: says one thing after the other, and does not rest until it knows how that ended."""
+    """One client: sends one message after the other, each until its outcome is known."""
 
     def __init__(self, world: World, number: int, turns: int) -> None:
         super().__init__(daemon=True)
@@ -53,7 +53,7 @@ class Talker(threading.Thread):
             try:
                 self._attempt(said, body)
             except ANSWER_LOST:
-                # The lost attempt may still be running: now the message is sent a second time.
+                # The first attempt may still be running: this one must not make a second turn.
                 said.twice = True
                 self._world.counts["answers lost on the way"] += 1
                 time.sleep(0.05)
@@ -80,12 +80,12 @@ class Talker(threading.Thread):
             said.outcome, said.message = reply.json["status"], reply.json
         elif reply.status in (502, 504) or reply.code == "upstream_unavailable":
             said.outcome = "failed"
-        else:  # 409, 503, and 404 when it was taken back: try again
+        else:  # 409, 503, or 404 after a rollback: try again
             self._world.counts[f"answers {reply.status}"] += 1
             time.sleep(0.1)
 
     def _listen(self, said: Said, body: dict[str, Any]) -> None:
-        """Read a stream; leave it at random, and go on with it somewhere else."""
+        """Read a stream; drop it at random, and resume it on another instance."""
         path, heard = f"/{said.chat_id}/chat", Heard()
         stream = self._world.any_client().stream(path, body, Idempotency_Key=said.content)
         if stream.status != 200:
@@ -93,7 +93,7 @@ class Talker(threading.Thread):
             return
         while not self._hear(said, stream, heard) and heard.turn_id:
             stream = self._resume(said, heard)
-            if stream.status == 400:  # we had heard more than was kept
+            if stream.status == 400:  # this client has received more than was stored
                 self._world.counts["streams that had heard more than was kept"] += 1
                 stream.response.read()
                 heard.text = ""
@@ -106,7 +106,7 @@ class Talker(threading.Thread):
             self._world.counts["streams resumed"] += 1
 
     def _hear(self, said: Said, stream: Any, heard: "Heard") -> bool:
-        """Read on; true when the stream came to its end."""
+        """Read on; whether the stream came to its end."""
         leave_after = self._dice.randrange(8) if self._dice.random() < 0.3 else 10**6
         try:
             for number, event in enumerate(stream.events):
@@ -149,7 +149,7 @@ class Talker(threading.Thread):
         said.outcome, said.message = message["status"], message
         if text == message["content"]:
             return
-        # Only an instance that died, or was frozen, may have said more than it could write down.
+        # Only an instance that was killed or frozen may have sent more than it could store.
         if event.name in ("interrupted", "cancelled") and text.startswith(message["content"]):
             self._world.counts["streams that had heard more than was kept"] += 1
         else:
@@ -159,7 +159,7 @@ class Talker(threading.Thread):
 
 
 class Breaker:
-    """Breaks one thing every second or two, and mends it.
+    """Breaks one thing every second or two, and repairs it.
 
     Runs in the main thread: a Redis that is started by any other would end with that thread.
     """
@@ -215,6 +215,7 @@ class Breaker:
 
 
 def main() -> int:
+    """Run the chaos, print the table; the number of things that went wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--turns", type=int, default=10_000)
     parser.add_argument("--minutes", type=float, default=15, help="at most")
@@ -235,7 +236,7 @@ def main() -> int:
         world.ending.set()
         for talker in talkers:
             talker.join(150)
-        world.counts["minutes"] = round((time.monotonic() - began) / 60, 1)  # type: ignore[assignment]
+        world.counts["seconds"] = round(time.monotonic() - began)
         time.sleep(LEASE_SECONDS + 1)
         check(world)
     finally:

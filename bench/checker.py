@@ -14,7 +14,7 @@ _KINDS = ("chats", "chat", "history", "user", "usage", "")  # the last one is th
 
 
 def check(world: World) -> None:
-    """Compare what clients were told, and what the model was sent, with what is in the histories."""
+    """Compare the histories with what clients were told and the model was sent."""
     histories = {}
     for n in range(CHATS):
         path = f"/chat-{n}/chat?limit=1000"
@@ -93,7 +93,7 @@ def _check_prompt(
     count: int,
     expected: str,
 ) -> None:
-    """All but the new message of a prompt stand in a history, in a row."""
+    """All of a prompt but its new message is a contiguous part of a history."""
     at = place.get(first)
     if count == 0:
         return
@@ -121,16 +121,16 @@ def _check_keys(world: World) -> None:
     for key in client.scan_iter("*:chat:*", count=1000):
         _expect(world, not client.hget(key, "turn"), f"{key!r} still has a running turn")
     running = client.hget(record_key(ANONYMOUS), "running")
-    _expect(world, not running, f"turns count as running that are none: {running!r}")
+    _expect(world, not running, f"turns are counted as running that are not: {running!r}")
 
 
 def _check_usage(world: World) -> None:
-    """Every turn that is stored is accounted for, and some that are not."""
+    """Usage covers every stored turn, and may cover turns that were not stored."""
     lines = world.redis.client().lrange(usage_key(ANONYMOUS), 0, -1)
     accounted = sum(read_line(line.decode()).requests for line in lines)
     stored = world.counts["messages in the histories"] // 2
     world.counts["turns accounted for"] = accounted
-    _expect(world, accounted >= stored, f"{stored} turns are stored, {accounted} accounted for")
+    _expect(world, accounted >= stored, f"{stored} turns are stored, but usage has {accounted}")
 
 
 def _expect(world: World, true: bool, otherwise: str) -> None:

@@ -1,7 +1,7 @@
 """`make bench`: what a turn costs in Redis: commands as Upstash bills them, and round trips.
 
-A script is billed as one command, and each call inside it as another. Redis itself is asked:
-MONITOR shows every command with its time, and which of them came out of a script.
+A script is billed as one command, and each call inside it as another. The source is
+Redis itself: MONITOR shows every command with its time, and which of them a script has called.
 """
 
 import tempfile
@@ -20,6 +20,7 @@ from tests.harness import ADMIN_KEY, Client, Function, new_user
 
 _FREE = {"AUTH", "INFO", "PING", "QUIT", "COMMAND", "HELLO", "SELECT", "MONITOR", "CLIENT"}
 _SETTLE_SECONDS = 0.3
+_LAST_COMMAND = "e5b0-monitored"  # stands in no script, nor in what is said
 
 
 @dataclass
@@ -61,7 +62,7 @@ def _running(
 def measure(
     client: Client, model: ModelServer, redis: RedisServer, answer: Answer, *, stream: bool
 ) -> Cost:
-    """The third turn of a chat, when all connections are open and all scripts are known."""
+    """The third turn of a chat: all connections are open and all scripts loaded."""
     for _ in range(2):
         client.say("bench", "warm", stream=stream)
     model.enqueue(answer)
@@ -71,7 +72,7 @@ def measure(
         ended = time.time()
         time.sleep(_SETTLE_SECONDS)
     mine = [c for c in seen if began <= c["time"] <= ended and _name(c) not in _FREE]
-    # The log (XADD) is written by a thread of its own: nobody waits for it.
+    # A thread of its own writes the turn log (XADD); no turn waits for it.
     trips = [c for c in mine if c["client_type"] != "lua" and _name(c) != "XADD"]
     asked = model.requests[-1]
     before = [c for c in trips if c["time"] < asked.asked_at]
@@ -81,19 +82,20 @@ def measure(
 
 @contextmanager
 def monitored(redis: RedisServer) -> Iterator[list[dict[str, Any]]]:
+    """The commands that Redis runs meanwhile; complete once the block is left."""
     seen: list[dict[str, Any]] = []
     with redis.client().monitor() as monitor:
 
         def listen() -> None:
             for command in monitor.listen():
                 seen.append(command)
-                if "the end" in command["command"]:
+                if _LAST_COMMAND in command["command"]:
                     return
 
         thread = threading.Thread(target=listen, daemon=True)
         thread.start()
         yield seen
-        redis.client().echo("the end")
+        redis.client().echo(_LAST_COMMAND)
         thread.join(5)
 
 
@@ -118,6 +120,7 @@ MODES = {
 
 
 def main() -> None:
+    """Print the table of costs."""
     print("| turn | billed commands | round trips before the model / after its last token |")
     print("|---|---|---|")
     for who, settings in MODES.items():
@@ -133,7 +136,7 @@ def main() -> None:
 
 
 def as_user(function: Function) -> Client:
-    """A client with a user's key, where users are asked for one."""
+    """A client with a user's key if the function requires one."""
     if function.client.get("/me").status == 200:
         return function.client
     return new_user(function.client.base)[1]

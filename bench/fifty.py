@@ -1,7 +1,7 @@
 """The same product in fifty lines on the openai SDK: history in a Redis list, replayed, streamed.
 
-What one writes first, and what `make bench` compares with. It loses a turn when the client leaves
-or the instance dies, runs a repeated message twice, and mixes up two messages that come at once.
+What one would write first, and what `make bench` compares with. It loses a turn when the client
+disconnects or the instance dies, runs a repeated message twice, and mixes up concurrent messages.
 """
 
 import json

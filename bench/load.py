@@ -1,4 +1,4 @@
-"""The two ends of the speed benchmark, in C so that they are not what is measured: model and clients."""
+"""Model and clients of the speed benchmark, in C so that they are not the bottleneck."""
 
 import json
 import os
@@ -17,7 +17,7 @@ NO_COMPILER = "make bench skips the speeds: they need Linux and a C compiler (cc
 
 @dataclass(frozen=True)
 class Load:
-    """What some clients do: so many turns each, or as many as they can in so many seconds.
+    """What the clients do: a number of turns each, or as many as they can in a number of seconds.
 
     They begin all at once, or one after the other, evenly over `spread_ms`.
     """
@@ -33,13 +33,13 @@ class Load:
 
     @property
     def ideal_ms(self) -> float:
-        """How long an answer takes that nothing delays."""
+        """How long an answer takes if nothing delays it."""
         return self.chunks * self.pause_ms
 
 
 @dataclass(frozen=True)
 class Heard:
-    """What the clients saw; rates are those in the middle, without beginning and end."""
+    """What the clients measured; rates leave out the ramp at the beginning and at the end."""
 
     turns: int
     failed: int
@@ -55,6 +55,7 @@ class Heard:
 
 
 def can_compile() -> bool:
+    """Whether the driver and the model can be built here."""
     return sys.platform == "linux" and shutil.which("cc") is not None
 
 
@@ -74,7 +75,7 @@ class Model:
         return f"http://127.0.0.1:{self.port}/v1"
 
     def pace(self, load: Load) -> None:
-        """Give later answers the chunks and the pauses of a load."""
+        """Answer with the chunks and pauses of this load from now on."""
         path = f"/pace/{load.chunks}/{round(load.pause_ms * 1000)}"
         urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5).read()
 
@@ -84,13 +85,13 @@ class Model:
 
 
 class Clients:
-    """Runs the driver."""
+    """Runs the driver, the C program that plays all clients."""
 
     def __init__(self, folder: Path) -> None:
         self._program = _compile("driver", folder)
 
     def run(self, load: Load, port: int, path: str, body: str, headers: str) -> Heard:
-        """Let the clients talk to a port; `headers` are lines that each end in CRLF."""
+        """Run a load against a port; `headers` are lines that each end in CRLF."""
         numbers = (load.clients, load.turns, load.seconds, load.turns_of_a_chat, load.chunks)
         command = [self._program, *map(str, (port, *numbers, load.spread_ms)), path, body, headers]
         done = subprocess.run(

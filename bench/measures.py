@@ -1,4 +1,4 @@
-"""What is measured, in which order: every round goes through all subjects, every second one backwards."""
+"""What is measured and in which order: each round visits all subjects, every second one backwards."""
 
 import itertools
 import time
@@ -24,7 +24,7 @@ _TURNS_OF_A_HISTORY = 100
 
 TURNS = Load(clients=16, chunks=8, stream=False)
 WAVE = Load(clients=0, chunks=64, turns=1, pause_ms=20)
-# One begins when another one ends: as many run as begin together above, none waits for 200 begins.
+# A stream begins when another ends: 200 at a time as in WAVE, but without 200 that begin at once.
 STEADY = replace(WAVE, clients=200, turns=4, spread_ms=WAVE.ideal_ms)
 FLOOD = Load(clients=0, chunks=64, pause_ms=5)
 CROWDED = Load(clients=CROWD, chunks=64, turns=1, pause_ms=80)
@@ -55,7 +55,7 @@ QUICK = Plan(
 
 
 class Bench:
-    """Starts subjects, lets clients loose on them, and keeps what was measured."""
+    """Starts the subjects, runs the loads against them, and keeps the readings."""
 
     def __init__(self, folder: Path, cores: Cores, plan: Plan) -> None:
         self.results = Results()
@@ -71,9 +71,9 @@ class Bench:
         self._model.stop()
 
     def start(self, subjects: Sequence[Subject]) -> None:
-        """Start each as often as planned; the last ones stay."""
+        """Measure cold starts; the last instance of each subject keeps running."""
         for subject in subjects:
-            self._server(subject)  # the first start is not counted: it may have to compile
+            self._server(subject)  # not counted: the first start may have to compile bytecode
         for number in range(self._plan.cold_starts):
             for subject in _order(subjects, number):
                 server = self._server(subject)
@@ -83,12 +83,12 @@ class Bench:
                     self.results.add_cold(subject, server.cold_seconds)
 
     def turns(self, subjects: Sequence[Subject]) -> None:
-        """Unstreamed turns, as many as it can."""
+        """Unstreamed turns, as many per second as possible."""
         load = replace(TURNS, seconds=self._plan.seconds)
         self._in_rounds(subjects, partial(self._measure, "turns", load))
 
     def streams(self, subjects: Sequence[Subject]) -> None:
-        """So many streams at once that all begin in the same moment."""
+        """Streams that all begin at the same moment."""
         for count in self._plan.streams:
             load = replace(WAVE, clients=count, turns=2 if count == 1 else 1)
             self._warm(subjects, load)
@@ -98,18 +98,18 @@ class Bench:
             )
 
     def steady(self, subjects: Sequence[Subject]) -> None:
-        """As many streams that begin one after the other."""
+        """The same number of streams, begun one after the other."""
         self._in_rounds(
             [s for s in subjects if s.most_streams >= STEADY.clients],
             partial(self._measure, "steady", STEADY),
         )
 
     def floods(self, subjects: Sequence[Subject]) -> None:
-        """More and more streams, until no more chunks come through."""
+        """More and more streams, until the rate of chunks no longer grows."""
         self._in_rounds([s for s in subjects if s.most_streams], self._flood)
 
     def histories(self, subjects: Sequence[Subject]) -> None:
-        """One client in chats of some length; lengths take turns as well, as they are compared."""
+        """One client in chats of each length; lengths alternate as well, since they are compared."""
         runs = [
             (length, subject)
             for length in self._plan.histories
@@ -123,7 +123,7 @@ class Bench:
                 self._history(length, subject)
 
     def crowds(self, subjects: Sequence[Subject]) -> None:
-        """A thousand streams, on a fresh instance that has a thread for each, if it works like that."""
+        """A thousand streams on a fresh instance; with a thread for each if the subject needs it."""
         for subject in subjects:
             if subject.most_streams < CROWD or not self._plan.crowd:
                 continue
@@ -142,12 +142,12 @@ class Bench:
                 measure(subject)
 
     def _warm(self, subjects: Sequence[Subject], load: Load) -> None:
-        """Have the threads made and the connections opened that a load needs."""
+        """Warm up: make the threads and open the connections that a load needs."""
         for subject in subjects:
             self._run(self._server(subject), replace(load, chunks=8, pause_ms=5))
 
     def _flood(self, subject: Subject) -> None:
-        """The first round finds out how many streams are best, later ones take so many."""
+        """The first round finds the best number of streams, later rounds use it."""
         best = self._flood_with(subject, self._best.get(subject.name, _STEPS[0]))
         if subject.name not in self._best:
             for count in (step for step in _STEPS[1:] if step <= subject.most_streams):
@@ -167,7 +167,7 @@ class Bench:
         assert redis and subject.preload
         for number in range(_chats_of(length)):
             subject.preload(redis.client(), f"long-{length}-{number}", length)
-        # A chat's first turn finds out from where on the history fits into a prompt, and notes it.
+        # The first turn of a chat finds where its prompt begins, and stores that place.
         once = replace(_history_load(length), turns=_chats_of(length), turns_of_a_chat=1)
         self._run(self._server(subject), once, f"long-{length}-CHAT")
 
@@ -209,7 +209,7 @@ def _order(things: Sequence[_T], number: int) -> Sequence[_T]:
 
 
 def _chats_of(length: int) -> int:
-    """So many that a round makes none of them much longer."""
+    """Enough chats that a round makes none of them much longer."""
     return max(1, min(_TURNS_OF_A_HISTORY, 10_000 // length))
 
 

@@ -1,4 +1,4 @@
-"""Long chats, put into Redis directly: nobody wants to wait for 100,000 turns."""
+"""Long chats, written into Redis directly, since 100,000 turns would take hours."""
 
 import json
 from collections.abc import Callable
@@ -21,12 +21,12 @@ from chat.store.keyspace import chat_key, chats_key, history_key
 _TEXT = "A message of one hundred bytes, as people write them when they ask about something or answer it..."
 _BATCH = 1000
 
-#: Put a chat of so many messages into Redis.
+#: Writes a chat of a number of messages into Redis.
 Preload = Callable[["Redis", str, int], None]
 
 
 def preload_ours(redis: "Redis", chat_id: str, messages: int) -> None:
-    """As `commit` would have left it, turn by turn."""
+    """As the `commit` script stores it, turn by turn."""
     chat, parent = ChatRef(ANONYMOUS, chat_id), None
     stored: list[bytes] = []
     for index in range(0, messages, 2):
@@ -39,6 +39,7 @@ def preload_ours(redis: "Redis", chat_id: str, messages: int) -> None:
 
 
 def preload_fifty(redis: "Redis", chat_id: str, messages: int) -> None:
+    """As the fifty lines store it."""
     pair = [json.dumps({"role": role, "content": _TEXT}).encode() for role in ("user", "assistant")]
     _push(redis, f"history:{chat_id}", pair * (messages // 2))
 

@@ -1,6 +1,6 @@
-"""`make bench`: what it costs the function to say no, against a turn that it serves.
+"""`make bench`: the cost of a refusal, beside that of a turn.
 
-The CPU time of its worker process is counted, so that other work on the machine does not matter much.
+Counts the CPU time of the worker process, so that other load on the machine hardly matters.
 """
 
 import os
@@ -21,7 +21,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_seconds(function: Function) -> float:
-    """Of the server and its worker, so far."""
+    """CPU time of the server and its worker so far."""
     pids = [function.pid, *_children(function.pid)]
     fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids]
     return sum(int(each[11]) + int(each[12]) for each in fields) / _TICKS
@@ -32,7 +32,7 @@ def _children(pid: int) -> list[int]:
 
 
 def cost(function: Function, ask: Callable[[], int], status: int) -> float:
-    """CPU milliseconds of a request that is answered with `status`."""
+    """CPU milliseconds per request that is answered with `status`."""
     before = cpu_seconds(function)
     for _ in range(_REQUESTS):
         assert ask() == status
@@ -40,6 +40,7 @@ def cost(function: Function, ask: Callable[[], int], status: int) -> float:
 
 
 def main() -> None:
+    """Print the table of costs."""
     with running(AUTH="keys", ADMIN_KEY=ADMIN_KEY) as (function, model, _):
         model.answer = lambda body: Answer(pieces=["word "] * 200, pause=_PAUSE)
         base = function.client.base

@@ -11,7 +11,7 @@ from bench.subjects import Subject
 
 @dataclass(frozen=True)
 class Reading:
-    """One run of one subject; `other_core` is how much of the core of all else was used."""
+    """One run of one subject; `other_core`: the share used of the core that all else runs on."""
 
     heard: Heard
     cpu_seconds: float
@@ -45,17 +45,17 @@ class Results:
 
     def median(self, measure: str, subject: Subject, path: str) -> float | None:
         """`path` leads into a reading: `heard.turn_ms_p50`, `cpu_ms_per_turn`, ..."""
-        # Who fails every turn does so in no time, and at no cost.
+        # A subject that fails every turn is fast and cheap at it: it has no median.
         readings = [r for r in self._readings[measure, subject.name] if r.heard.turns]
         return median(map(attrgetter(path), readings)) if readings else None
 
     def spread(self, measure: str, subject: Subject, path: str) -> float:
-        """How far the rounds lie apart, as a share of their median."""
+        """The spread of the rounds, as a share of their median."""
         values = [attrgetter(path)(reading) for reading in self._readings[measure, subject.name]]
         return (max(values) - min(values)) / median(values) if values and median(values) else 0.0
 
     def failures(self) -> list[str]:
-        """Where turns did not come to their end, and how many."""
+        """The measures in which turns failed, and how many."""
         return [
             f"{name}, {measure}: {failed} of {failed + sum(r.heard.turns for r in readings)} failed"
             for (measure, name), readings in self._readings.items()
@@ -63,6 +63,6 @@ class Results:
         ]
 
     def most_of_other_core(self, subject: Subject) -> float:
-        """How busy the other core was at most."""
+        """The highest load of the other core."""
         mine = [rows for (_, name), rows in self._readings.items() if name == subject.name]
         return max((reading.other_core for rows in mine for reading in rows), default=0.0)

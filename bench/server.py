@@ -1,4 +1,4 @@
-"""A subject as it runs: on a core of its own, with a Redis of its own, and watched by its process."""
+"""A running subject: on its own core, with its own Redis, its processes metered."""
 
 import contextlib
 import os
@@ -21,14 +21,14 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(frozen=True)
 class Cores:
-    """Which core the subject has, and which all the others share."""
+    """The core of the subject, and those that everything else shares."""
 
     subject: set[int]
     others: set[int]
 
 
 def share_cores() -> Cores:
-    """The last one is the subject's; this process, and what it starts, moves to the others."""
+    """The last core is for the subject; this process and its children move to the others."""
     *others, last = sorted(os.sched_getaffinity(0))
     if others:
         os.sched_setaffinity(0, others)
@@ -36,7 +36,7 @@ def share_cores() -> Cores:
 
 
 class Server:
-    """A subject's processes; `cold_seconds` is how long its first answer took, from nothing."""
+    """A subject's processes; `cold_seconds`: from the start of the process to its first answer."""
 
     def __init__(self, subject: Subject, model: Model, cores: Cores, folder: Path) -> None:
         self.subject = subject
@@ -81,7 +81,7 @@ class Server:
         self.cold_seconds = time.monotonic() - began
 
     def stop(self) -> None:
-        """End its processes, its Redis stays."""
+        """End its processes; its Redis keeps running."""
         if self._process:
             with contextlib.suppress(ProcessLookupError):  # it has ended by itself
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -94,11 +94,11 @@ class Server:
             self.redis.stop()
 
     def cpu_seconds(self) -> float:
-        """What its processes have used so far."""
+        """CPU time of its processes so far."""
         return sum(map(cpu_seconds, self._pids()))
 
     def resident_mib(self) -> float:
-        """The memory of its largest process: a function's worker."""
+        """The memory of its largest process, which is a function's worker."""
         return max(map(_resident_bytes, self._pids()), default=0) / 2**20
 
     def _pids(self) -> Iterator[int]:

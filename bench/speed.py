@@ -1,8 +1,9 @@
 """`make bench`: how fast it is, beside a bare function and the same product in fifty lines.
 
 Everything runs here, on loopback: the subject alone on one core, model, clients and Redis on the
-other. Writes its table into README.md, when it is whole and the machine was quiet. `--variant
-RELAY=threads` measures ours with other settings as well, `--beside <folder>` another checkout.
+other. Writes its tables into docs/performance.md, when they are whole and the machine was quiet.
+`--variant THREADS=64` measures ours with other settings as well, `--beside <folder>` another
+checkout.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from bench.server import share_cores
 from bench.subjects import OURS, SUBJECTS, Subject
 from tests.harness import ROOT
 
+_PAGE = "docs/performance.md"
 _QUIET = 1.0
 _SHORT_PROMPTS = replace(
     OURS,
@@ -32,6 +34,7 @@ _SHORT_PROMPTS = replace(
 
 
 def main() -> int:
+    """Measure, print, and write the table where it belongs."""
     options = _read_options()
     if not can_compile():
         print(NO_COMPILER)
@@ -50,17 +53,17 @@ def main() -> int:
     if options.quick or options.variant or options.beside or options.only:
         return 0
     if load > _QUIET and not options.write:
-        print(f"README.md stays as it is: the machine was busy (load {load:.1f}); --write insists.")
+        print(f"{_PAGE} stays as it is: the machine was busy (load {load:.1f}); --write insists.")
         return 0
-    readme = ROOT / "README.md"
-    readme.write_text(tables.with_speed(readme.read_text(), text))
+    page = ROOT / _PAGE
+    page.write_text(tables.with_speed(page.read_text(), text))
     return 0
 
 
 def _read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="in less than a minute")
-    parser.add_argument("--write", action="store_true", help="into README.md, also when busy")
+    parser.add_argument("--write", action="store_true", help=f"into {_PAGE}, also when busy")
     parser.add_argument("--variant", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--beside", action="append", default=[], metavar="FOLDER")
     parser.add_argument("--only", action="append", default=[], metavar="SUBJECT")

@@ -1,4 +1,4 @@
-"""Who is measured, as data: how each is started, and how it is talked to."""
+"""What is measured, as data: how each subject is started, and what requests it takes."""
 
 import sys
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ _TEXT = "A question of one hundred bytes: what would you say to somebody who ask
 
 @dataclass(frozen=True)
 class Subject:
-    """A server; {port}, {model}, {redis} and {folder} are filled into what stands in its texts.
+    """A server; {port}, {model}, {redis} and {folder} are filled into its texts.
 
     `folder` is where its command runs, `needs` the file without which it is left out, `files` are
     written into {folder} before. Streams and history are measured up to the most it is good for.
@@ -63,7 +63,7 @@ FIFTY = Subject(
     (*_FUNCTION, "--source=bench/fifty.py", "--port={port}"),
     {**_CONNECTED, "THREADS": "256"},
     preload=preload_fifty,
-    most_history=1000,  # it replays all of it: 100,000 messages take it half a minute a turn
+    most_history=1000,  # it replays everything: half a minute per turn at 100,000 messages
 )
 OURS = Subject(
     "Chatkeep",
@@ -73,14 +73,14 @@ OURS = Subject(
     most_history=100_000,
 )
 
-# Neither keeps a history: what they do is less. Versions in the Makefile and in peers.json.
+# Neither keeps a history, so they do less. Versions: see the Makefile and peers.json.
 LITELLM = Subject(
     "LiteLLM (no history)",
     (
         str(_PEERS / "litellm/bin/litellm"),
         *("--host=127.0.0.1", "--port={port}", "--config={folder}/litellm.yaml"),
     ),
-    # Only for a server that nobody but us can reach.
+    # Acceptable only because nothing but this machine can reach the server.
     {"LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true"},
     path=_OPENAI_PATH,
     body=_OPENAI_BODY,

@@ -35,12 +35,12 @@ def write(results: Results, subjects: Sequence[Subject], bounded: Subject, where
     return "\n".join(parts)
 
 
-def with_speed(readme: str, text: str) -> str:
-    """The README with its figures made anew."""
-    before, begin, rest = readme.partition(_BEGIN)
+def with_speed(page: str, text: str) -> str:
+    """The page with its tables replaced."""
+    before, begin, rest = page.partition(_BEGIN)
     _, end, after = rest.partition(_END)
     if not (begin and end):
-        raise ValueError(f"README.md has no {_BEGIN.strip()} ... {_END}")
+        raise ValueError(f"The page has no {_BEGIN.strip()} ... {_END}")
     return before + begin + text + end + after
 
 

@@ -1,4 +1,4 @@
-"""What `make chaos` sets up: instances, Redis, a model that fails, and all that was seen."""
+"""What `make chaos` runs on: instances, Redis, a failing model, and a record of all they did."""
 
 import hashlib
 import random
@@ -22,7 +22,7 @@ ANSWER_LOST = (urllib3.exceptions.HTTPError, OSError, ValueError)
 
 @dataclass
 class Said:
-    """One message of a client, and what the client was told of it."""
+    """One message of a client, and the outcome that the client was told."""
 
     chat_id: str
     content: str
@@ -33,14 +33,14 @@ class Said:
 
 @dataclass
 class Heard:
-    """What a client has of a stream."""
+    """What a client has received of a stream."""
 
     turn_id: str = ""
     text: str = ""
 
 
 class World:
-    """Everything that runs, and everything that was seen."""
+    """Everything that runs, and everything that was recorded."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.random = random.Random(seed)
@@ -55,7 +55,7 @@ class World:
             "OPENAI_BASE_URL": self.model.start().url,
             "REDIS_URL": self.redis.url,
             "LEASE_SECONDS": str(LEASE_SECONDS),
-            # High enough to refuse nobody, so that all that is counted for limits is counted.
+            # Too high to refuse anybody; set so that the counting behind the limits is tested.
             "RATE_LIMIT": "1000000/day",
             "DAILY_TOKEN_BUDGET": "1000000000",
             "MAX_CONCURRENT_TURNS": "1000",
@@ -80,14 +80,14 @@ class World:
 
 
 class ChaoticModel(ModelServer):
-    """Answers with words that name the question, and fails in every way now and then."""
+    """Answers with words that name the question; now and then fails, in every way there is."""
 
     def __init__(self, world: World) -> None:
         super().__init__(answer=self._answer)
         self._world = world
 
     def _answer(self, body: dict[str, Any]) -> Answer:
-        self.requests.clear()  # what is needed of them is kept below
+        self.requests.clear()  # what is needed of them is recorded below
         said = [message["content"] for message in body["messages"]]
         self._world.prompts.append((said[0], len(said) - 1, digest(said[:-1])))
         dice = self._world.random
@@ -109,4 +109,5 @@ class ChaoticModel(ModelServer):
 
 
 def digest(contents: list[str]) -> str:
+    """A hash of a list of contents, to compare them by."""
     return hashlib.sha256("\0".join(contents).encode()).hexdigest()

@@ -5,7 +5,7 @@
     turns/        a turn from begin to end
     models/       who answers: the model API, or agents that dial in
     store/        what Redis is asked
-    settings.py   every setting, once
+    settings/     every setting, once
     core/         pure values and codecs
     host/         process and sockets; knows no chat
 

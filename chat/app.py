@@ -1,6 +1,7 @@
-"""Put the app together: the only place that constructs clients."""
+"""Puts the app together; the only place that constructs clients."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from flask import Request, Response
@@ -10,6 +11,7 @@ from redis.cluster import RedisCluster
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
+from chat.host.intake import Intake
 from chat.host.relay import Relay
 from chat.host.shutdown import Shutdown
 from chat.models.agents import Agents
@@ -21,7 +23,8 @@ from chat.store.agent_pool import Pool
 from chat.store.chats import Chats
 from chat.store.history import History
 from chat.store.store import Store
-from chat.store.turn_log import TurnLog, TurnLogWriter
+from chat.store.turn_log import TurnLog
+from chat.store.turn_log_writer import TurnLogWriter
 from chat.store.users import Users
 from chat.store.vault import Vault
 from chat.turns.owners import Owners
@@ -30,24 +33,27 @@ from chat.web.access_log import write_json_lines
 from chat.web.apis.account import AccountRoutes
 from chat.web.apis.admin import AdminRoutes
 from chat.web.apis.agents import AgentAuth, AgentRoutes
-from chat.web.apis.borrowed import OtherRoutes
+from chat.web.apis.ask import AskRoutes
+from chat.web.apis.completion import CompletionRoutes
+from chat.web.apis.conversations import ConversationsRoutes
 from chat.web.apis.native import NativeRoutes
 from chat.web.auth.access import Access
 from chat.web.live.answer import Talk
 from chat.web.openapi import OpenApi
+from chat.web.refusals import write_refusal
 from chat.web.routes import Router
 
 _REDIS_SECONDS = 1.5
-_LATE_SECONDS = 5.0  # longer than asked for, a blocking read of an inbox may take
+_LATE_SECONDS = 5.0  # how much longer than its own time-out a blocking read may take
 _MAX_CONNECTIONS = 4096
 
 
 def build(settings: Settings) -> Callable[[Request], Response]:
-    """The function that answers a request. Connects to nothing yet."""
+    """The function that answers requests; connections are opened on first use."""
     shutdown = Shutdown()
     shutdown.watch()
     write_json_lines(settings.google_cloud_project)
-    # Two, so that however many wait for entries of logs, there are connections for all else.
+    # Two clients: blocking reads of turn logs must not exhaust the connections of everything else.
     store, blocking = (_store(settings, _REDIS_SECONDS) for _ in range(2))
     vault = Vault(read_encryption_keys(settings.encryption_key))
     history, chats = History(store, vault, settings), Chats(store, vault, settings)
@@ -60,17 +66,18 @@ def build(settings: Settings) -> Callable[[Request], Response]:
     models = Models(upstream, agents, settings)
     turns = Turns(history, chats, logs, writer, models, users, settings, shutdown)
     owners = Owners(users, chats, history, turns, settings)
-    # The relay keeps one of the server's threads; there must be others.
+    # The relay occupies one of the server's threads for good; there must be others.
     threads, keepalive_seconds = settings.threads, settings.keepalive_seconds
     relay = Relay(keepalive_seconds, threads) if threads > 1 else None
-    carrier = relay if settings.relay else None
-    talk = Talk(turns, Titles(chats, settings), keepalive_seconds, carrier)
+    talk = Talk(turns, Titles(chats, settings), keepalive_seconds, relay)
     max_bytes = settings.max_body_bytes
     routes = [
         *NativeRoutes(turns, history, chats, talk).routes(),
-        *OtherRoutes(turns, history, chats, talk).routes(),
+        *ConversationsRoutes(turns, history, chats, talk).routes(),
+        *AskRoutes(turns, history, chats, talk).routes(),
+        *CompletionRoutes(turns, history, chats, talk).routes(),
         *AccountRoutes(owners).routes(),
-        *AgentRoutes(agents, AgentAuth(settings), shutdown, relay, max_bytes).routes(),
+        *AgentRoutes(agents, AgentAuth(settings), talk, shutdown, relay, max_bytes).routes(),
         *AdminRoutes(users, owners, settings.rotate_seconds).routes(),
     ]
     router = Router(
@@ -82,12 +89,21 @@ def build(settings: Settings) -> Callable[[Request], Response]:
     return router.answer
 
 
+def guard_server(settings: Settings) -> None:
+    """Have the server give a request a thread when it is whole, and refuse in our words.
+
+    Before its workers are forked; a server that is not gunicorn stays as it is.
+    """
+    refuse = partial(write_refusal, settings.origins)
+    Intake(settings.max_body_bytes, refuse).install()
+
+
 def _agents(settings: Settings, store: Store, vault: Vault) -> Agents:
     ping_seconds = settings.agent_ping_seconds
     inbox = _store(settings, ping_seconds + _LATE_SECONDS)
     return Agents(
         Pool(store, inbox, vault, ping_seconds),
-        let_in=settings.lets_agents_in,
+        enabled=settings.lets_agents_in,
         ping_seconds=ping_seconds,
         silence_seconds=settings.upstream_timeout_seconds,
     )
@@ -102,10 +118,10 @@ def _store(settings: Settings, seconds: float) -> Store:
 
 
 def connect_redis(settings: Settings, seconds: float) -> Redis:
-    """A pool of connections that gives up within two seconds, so that a request never hangs on it.
+    """A connection pool that gives up within two seconds, so that no request hangs on Redis.
 
-    One retry, at once, for a connection that died while idle; none for a time-out. The old
-    protocol and no driver info: each saves a round trip when connecting.
+    A connection that died while idle is retried once, at once; a time-out is not retried. RESP2 and
+    no driver info save a round trip each when connecting.
     """
     options: dict[str, Any] = {
         "socket_timeout": seconds,
@@ -116,15 +132,18 @@ def connect_redis(settings: Settings, seconds: float) -> Redis:
         "driver_info": None,
     }
     kind: Any = RedisCluster if settings.redis_cluster else Redis
+    client: Redis
     if settings.redis_url:
-        return kind.from_url(settings.redis_url, **options)  # type: ignore[no-any-return]
-    return kind(  # type: ignore[no-any-return]
+        client = kind.from_url(settings.redis_url, **options)
+        return client
+    client = kind(
         host=settings.redis_host,
         port=settings.redis_port,
         password=settings.redis_password or None,
         ssl=settings.redis_tls or _is_upstash(settings),
         **options,
     )
+    return client
 
 
 def _is_upstash(settings: Settings) -> bool:

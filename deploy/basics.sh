@@ -101,7 +101,7 @@ show() {
   say "${line% }"
 }
 
-# `python MODULE ...` with what chat/settings.py needs.
+# `python MODULE ...` with what chat/settings needs.
 python() { PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=.:$WORK/lib "$PYTHON" -m "dev.$1" "${@:2}"; }
 
 state() { python deploy_state "$1" "$WORK" "${@:2}"; }

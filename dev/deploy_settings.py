@@ -3,7 +3,6 @@
 Runs on the Python that gcloud brings, so: the standard library, python-dotenv and `chat.settings`.
 """
 
-import dataclasses
 import difflib
 import ipaddress
 import json
@@ -17,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from dotenv import dotenv_values
 
-from chat.settings import BadSettings, Settings, parse_settings
+from chat.settings import BadSettings, Settings, all_fields, parse_settings
 
 _MIN_ADMIN_KEY = 16
 # They belong to a laptop, or to whatever runs the function there; Cloud Run sets its own.
@@ -105,12 +104,13 @@ def _unknown(given: Mapping[str, str | None]) -> list[str]:
 
 def variables_of_settings() -> dict[str, tuple[str, ...]]:
     """Of each setting, by its variable: that name, and another it may have."""
-    fields = {f.name.upper(): f.metadata["alias"] for f in dataclasses.fields(Settings)}
+    fields = {field.variable: field.alias for field in all_fields()}
     return {name: (name, alias) if alias else (name,) for name, alias in fields.items()}
 
 
 def secret_settings() -> set[str]:
-    return {f.name.upper() for f in dataclasses.fields(Settings) if f.metadata["secret"]}
+    """The variables whose values go to Secret Manager."""
+    return {field.variable for field in all_fields() if field.secret}
 
 
 def redis_at(settings: Settings) -> tuple[str, int, str, str, bool]:

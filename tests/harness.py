@@ -1,8 +1,7 @@
-"""Real processes for the tests: the function as its host runs it, and a client that reads its streams."""
+"""Real processes for the tests: the function as its host runs it, and a client for its streams."""
 
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -19,20 +18,17 @@ import urllib3
 from chat.web.apis.account import AccountRoutes
 from chat.web.apis.admin import AdminRoutes
 from chat.web.apis.agents import AgentRoutes
-from chat.web.apis.borrowed import OtherRoutes
+from chat.web.apis.ask import AskRoutes
+from chat.web.apis.completion import CompletionRoutes
+from chat.web.apis.conversations import ConversationsRoutes
 from chat.web.apis.native import NativeRoutes
 from chat.web.routes import Route
-from dev.redis_server import RedisCluster, RedisServer
 
 ROOT = Path(__file__).resolve().parent.parent
 UPSTREAM_KEY = "sk-test-0123456789abcdef0123456789abcdef"
 # What may be in no log and no dump: the keys above and below, encryption keys, any user's key.
 ADMIN_KEY = "admin-0123456789abcdef0123456789abcdef"
 ENCRYPTION_KEYS = ("ab" * 32, "cd" * 32)
-_SECRETS = re.compile(
-    b"|".join(map(str.encode, (UPSTREAM_KEY, ADMIN_KEY, *ENCRYPTION_KEYS)))
-    + rb"|ck_[A-Za-z0-9._~-]{1,64}_[0-9a-f]{48}"
-)
 
 
 def all_routes() -> list[Route]:
@@ -40,9 +36,11 @@ def all_routes() -> list[Route]:
     nothing: Any = None
     return [
         *NativeRoutes(nothing, nothing, nothing, nothing).routes(),
-        *OtherRoutes(nothing, nothing, nothing, nothing).routes(),
+        *ConversationsRoutes(nothing, nothing, nothing, nothing).routes(),
+        *AskRoutes(nothing, nothing, nothing, nothing).routes(),
+        *CompletionRoutes(nothing, nothing, nothing, nothing).routes(),
         *AccountRoutes(nothing).routes(),
-        *AgentRoutes(nothing, nothing, nothing, nothing, 0).routes(),
+        *AgentRoutes(nothing, nothing, nothing, nothing, nothing, 0).routes(),
         *AdminRoutes(nothing, nothing, 0).routes(),
     ]
 
@@ -131,20 +129,25 @@ class Client:
     def request(
         self, method: str, path: str, body: Any = None, *, timeout: float = 30.0, **headers: str
     ) -> Reply:
-        response = self._send(method, path, body, headers, timeout)
-        return Reply(response.status, response.headers, response.read())
+        return self._reply(method, path, body, headers, timeout)
 
     def get(self, path: str, **headers: str) -> Reply:
-        return self.request("GET", path, **headers)
+        return self._reply("GET", path, None, headers)
 
     def post(self, path: str, body: Any, **headers: str) -> Reply:
-        return self.request("POST", path, body, **headers)
+        return self._reply("POST", path, body, headers)
 
     def say(self, chat_id: str, content: Any, **fields: Any) -> Reply:
         return self.post(f"/{chat_id}/chat", {"content": content, **fields})
 
     def stream(self, path: str, body: Any = None, method: str = "POST", **headers: str) -> "Stream":
         return Stream(self._send(method, path, body, headers, 30.0))
+
+    def _reply(
+        self, method: str, path: str, body: Any, headers: dict[str, str], timeout: float = 30.0
+    ) -> Reply:
+        response = self._send(method, path, body, headers, timeout)
+        return Reply(response.status, response.headers, response.read())
 
     def _send(
         self, method: str, path: str, body: Any, headers: dict[str, str], timeout: float
@@ -214,13 +217,17 @@ def text_of(events: list[Any]) -> str:
 
 
 class Function:
-    """`functions-framework --target=main` as a process of its own."""
+    """`functions-framework --target=main` as a process of its own.
 
-    def __init__(self, environment: dict[str, str], log: Path) -> None:
+    With `--debug` the server is Werkzeug's, which keeps its clients' sockets to itself.
+    """
+
+    def __init__(self, environment: dict[str, str], log: Path, *arguments: str) -> None:
         self.port = free_port()
         self.log = log
         self.client = Client(f"http://127.0.0.1:{self.port}")
         self._environment = clean_environment() | environment
+        self._arguments = arguments
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -232,7 +239,7 @@ class Function:
         command = [sys.executable, "-m", "functions_framework", "--target=main", "--host=127.0.0.1"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, f"--port={self.port}"],
+                [*command, f"--port={self.port}", *self._arguments],
                 cwd=ROOT,
                 env=self._environment,
                 stdout=log,
@@ -255,7 +262,9 @@ class Function:
 
     def stop(self) -> None:
         """SIGTERM, as the platform does, and SIGKILL when that takes too long."""
-        if self._process and self._process.poll() is None:
+        if "--debug" in self._arguments:
+            self.kill()  # its reloader would leave the server behind
+        elif self._process and self._process.poll() is None:
             self._process.terminate()
             try:
                 self._process.wait(5)
@@ -272,24 +281,7 @@ class Function:
             self._process.wait(10)
 
 
-def dump(redis_server: RedisServer | RedisCluster) -> bytes:
-    """Every key and value in Redis, readable as far as they are."""
-    parts: list[bytes] = []
-    redis = redis_server.client()
-    for key in redis.scan_iter(count=1000):
-        kind = redis.type(key)
-        parts.append(key)
-        if kind == b"string":
-            parts.append(redis.get(key))
-        elif kind == b"list":
-            parts += redis.lrange(key, 0, -1)
-        elif kind == b"hash":
-            parts += [part for pair in redis.hgetall(key).items() for part in pair]
-        elif kind == b"zset":
-            parts += redis.zrange(key, 0, -1)
-        elif kind == b"stream":
-            parts += [part for _, f in redis.xrange(key) for pair in f.items() for part in pair]
-    return b"\n".join(parts)
+StartFunction = Callable[..., Function]  # with settings as keywords
 
 
 def threads_of(function: Function) -> int:
@@ -299,22 +291,6 @@ def threads_of(function: Function) -> int:
         return 0
     children = (tasks / str(function.pid) / "children").read_text().split()
     return max(len(os.listdir(f"/proc/{pid}/task")) for pid in [function.pid, *children])
-
-
-def traces_of(redis_server: RedisServer | RedisCluster, chat_id: str) -> list[str]:
-    """The keys of a chat, and the lists of chats that it is in; what others store does not count."""
-    redis = redis_server.client()
-    keys = [key.decode() for key in redis.scan_iter(count=1000)]
-    lists = [key for key in keys if key.endswith(":chats")]
-    return sorted(key for key in keys if chat_id in key) + [
-        key for key in lists if redis.zscore(key, chat_id) is not None
-    ]
-
-
-def find_secret(data: bytes) -> bytes | None:
-    """A key of ours, of a user or of the model API, in a log or a dump."""
-    found = _SECRETS.search(data)
-    return found and found[0]
 
 
 def clean_environment() -> dict[str, str]:

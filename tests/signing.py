@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from chat.core.errors import KeyRejected
-from chat.web.auth.idtokens import AppCheck, IdTokens, KeySet
+from chat.web.auth.idtokens import AppCheck, IdTokens
+from chat.web.auth.jwks import KeySet
 
 ISSUER = "https://securetoken.google.com/my-project"
 AUDIENCE = "my-project"
@@ -129,11 +130,11 @@ def sign_raw(header: Any, payload: Any) -> str:
     return f"{message}.{segment(signature)}"
 
 
-def refused(subject: IdTokens | AppCheck, token: str, word: str = "") -> None:
+def refused(subject: IdTokens | AppCheck, token: str, phrase: str = "") -> None:
     with pytest.raises(KeyRejected) as caught:
         subject.verify(token)
     error = caught.value
     assert (error.status, error.code) == (401, "key_rejected")
-    assert word in error.message
+    assert phrase in error.message
     parts = [part for part in token.split(".") if len(part) > 8]
     assert not any(part in error.message for part in parts), "a token is not shown"

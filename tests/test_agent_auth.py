@@ -3,17 +3,27 @@
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
 
 from dev.model import ModelServer
-from tests.harness import ADMIN_KEY, Client, threads_of, wait_until
-from tests.websocket import AS_AGENT, PATH, Agents, Refused, SeedAgent, WebSocket, connections
+from tests.harness import ADMIN_KEY, Client, StartFunction, threads_of, wait_until
+from tests.websocket import (
+    AS_AGENT,
+    PATH,
+    Agents,
+    Refused,
+    SeedAgent,
+    WebSocket,
+    connections,
+    is_alone,
+)
 
 
 @pytest.fixture(scope="module")
-def a(start_function: Any) -> Client:
+def a(start_function: StartFunction) -> Client:
     return start_function(ADMIN_KEY=ADMIN_KEY).client
 
 
@@ -41,7 +51,7 @@ def test_a_browser_brings_the_key_in_the_query(a: Client) -> None:
     origin = {"Origin": a.base}
     for name in ("key", "admin_key"):
         agent = SeedAgent(a.base, headers=origin, path=f"{PATH}?{name}={ADMIN_KEY}")
-        assert wait_until(lambda id=agent.id: connections(a) == [id])
+        assert wait_until(partial(is_alone, a, agent.id))
         agent.stop()
         assert wait_until(lambda: connections(a) == [])
 

@@ -6,22 +6,22 @@ from typing import Any
 import pytest
 
 from chat.models.agents import wire
-from chat.models.agents.connection import NO_PONG, Connection
+from chat.models.agents.connection import NO_PONG, AgentConnection
 
 PING, PATIENCE = 20.0, 120.0
 
 
-def _connection() -> Connection:
-    return Connection(PING, PATIENCE, 0.0)
+def _connection() -> AgentConnection:
+    return AgentConnection(PING, PATIENCE, 0.0)
 
 
-def _said(connection: Connection) -> list[tuple[str, int, str]]:
-    words, connection.words = connection.words, []
-    return [(word.kind, word.at, word.text) for word in words]
+def _replies(connection: AgentConnection) -> list[tuple[str, int, str]]:
+    replies, connection.replies = connection.replies, []
+    return [(reply.kind, reply.at, reply.text) for reply in replies]
 
 
-def _tell(
-    connection: Connection, kind: str, data: Any = "", question: str = "q", **more: Any
+def _receive(
+    connection: AgentConnection, kind: str, data: Any = "", question: str = "q", **more: Any
 ) -> None:
     message = {"id": question, "message": kind, "data": data, **more}
     connection.receive(json.dumps(message), 5.0)
@@ -50,7 +50,7 @@ def test_who_owes_a_pong_is_dead_within_seconds_when_a_question_waits() -> None:
     connection.tick(13.0)
     assert connection.dead == NO_PONG
     connection.lose()
-    assert _said(connection) == [("gone", 0, "")]
+    assert _replies(connection) == [("gone", 0, "")]
 
 
 def test_who_works_on_a_question_may_be_as_silent_as_a_model() -> None:
@@ -66,7 +66,7 @@ def test_who_works_on_a_question_may_be_as_silent_as_a_model() -> None:
 def test_a_question_that_comes_twice_is_asked_once() -> None:
     connection = _connection()
     assert connection.ask("q", "{}", 0.0) and not connection.ask("q", "{}", 0.0)
-    _tell(connection, "ChatGptResponse", json.dumps({"content": "x"}))
+    _receive(connection, "ChatGptResponse", json.dumps({"content": "x"}))
     assert not connection.ask("q", "{}", 6.0)
 
 
@@ -74,16 +74,16 @@ def test_a_response_adds_what_had_not_been_streamed() -> None:
     for content, rest in (("Hello you", " you"), ("Hello", ""), ("", ""), ("Other", "")):
         connection = _connection()
         connection.ask("q", "{}", 0.0)
-        _tell(connection, "ChatGptDelta", "Hel")
-        _tell(connection, "ChatGptDelta", "lo")
-        _tell(connection, "ChatGptResponse", json.dumps({"content": content}))
-        assert _said(connection) == [("delta", 0, "Hel"), ("delta", 3, "lo"), ("done", 5, rest)]
-        _tell(connection, "ChatGptDelta", "late")
-        assert _said(connection) == []
+        _receive(connection, "ChatGptDelta", "Hel")
+        _receive(connection, "ChatGptDelta", "lo")
+        _receive(connection, "ChatGptResponse", json.dumps({"content": content}))
+        assert _replies(connection) == [("delta", 0, "Hel"), ("delta", 3, "lo"), ("done", 5, rest)]
+        _receive(connection, "ChatGptDelta", "late")
+        assert _replies(connection) == []
 
 
 @pytest.mark.parametrize(
-    "kind, data, more, word",
+    "kind, data, more, reply",
     [
         ("ChatGptResponse", {"content": "unwrapped"}, {}, ("done", 0, "unwrapped")),
         (
@@ -103,20 +103,20 @@ def test_a_response_adds_what_had_not_been_streamed() -> None:
         ("error", None, {"error": "why"}, ("error", 0, "why")),
     ],
 )
-def test_endings(kind: str, data: Any, more: Any, word: Any) -> None:
+def test_endings(kind: str, data: Any, more: Any, reply: Any) -> None:
     connection = _connection()
     connection.ask("q", "{}", 0.0)
-    _tell(connection, kind, data, **more)
-    assert _said(connection) == [word] and not connection.busy
+    _receive(connection, kind, data, **more)
+    assert _replies(connection) == [reply] and not connection.busy
 
 
 def test_answers_to_nobodys_question_and_unknown_messages_say_nothing() -> None:
     connection = _connection()
     connection.ask("q", "{}", 0.0)
     connection.forget("q")
-    _tell(connection, "ChatGptResponse", json.dumps({"content": "x"}))
-    _tell(connection, "something", {"new": 1})
-    assert _said(connection) == [] and not connection.busy
+    _receive(connection, "ChatGptResponse", json.dumps({"content": "x"}))
+    _receive(connection, "something", {"new": 1})
+    assert _replies(connection) == [] and not connection.busy
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"id":1,"message":"pong"}', "{" * 9999, "\x00"])

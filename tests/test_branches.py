@@ -16,25 +16,25 @@ TREES = st.lists(st.integers(-1, 30), min_size=1, max_size=30)
 
 
 def _grow(choices: list[int]) -> tuple[list[int], str]:
-    """Turns that go on from turns chosen at random: the parent turn of each (-1: none), and the forks."""
+    """Turns that continue turns chosen at random: the parent of each (-1: none), and the forks."""
     parents: list[int] = []
     forks = ""
     for turn, choice in enumerate(choices):
         parent = min(choice, turn - 1)
         parents.append(parent)
-        place = 2 * turn
+        index = 2 * turn
         leaf = 2 * parent + 1 if parent >= 0 else -1
-        forks = branches.forks_after(forks, place, leaf) or forks
+        forks = branches.forks_after(forks, index, leaf) or forks
     return parents, forks
 
 
 def _walk(parents: list[int], turn: int) -> list[int]:
-    """The places from the root to the end of a turn, found the slow way."""
-    places: list[int] = []
+    """The indexes from the root to the end of a turn, found the slow way."""
+    indexes: list[int] = []
     while turn >= 0:
-        places = [2 * turn, 2 * turn + 1, *places]
+        indexes = [2 * turn, 2 * turn + 1, *indexes]
         turn = parents[turn]
-    return places
+    return indexes
 
 
 @settings(max_examples=1000, deadline=None)
@@ -44,12 +44,12 @@ def test_for_every_leaf_the_path_is_exactly_its_ancestors(choices: list[int]) ->
     forks = branches.read_forks(text)
     for turn in range(len(parents)):
         ranges = branches.path(forks, 2 * turn + 1)
-        places = [place for first, last in ranges for place in range(first, last + 1)]
-        assert places == _walk(parents, turn)
-        assert branches.length(ranges) == len(places)
-        for most in (1, 2, 5, 100):
-            some = branches.newest(ranges, most)
-            assert [p for first, last in some for p in range(first, last + 1)] == places[-most:]
+        indexes = [index for first, last in ranges for index in range(first, last + 1)]
+        assert indexes == _walk(parents, turn)
+        assert branches.length(ranges) == len(indexes)
+        for maximum in (1, 2, 5, 100):
+            some = branches.newest(ranges, maximum)
+            assert [i for first, last in some for i in range(first, last + 1)] == indexes[-maximum:]
 
 
 @given(st.integers(1, 30))
@@ -75,15 +75,15 @@ def test_over_http_every_prompt_is_its_path(
         linear = parent == turn - 1
         answers.append(client.say(chat, f"q{turn}", **({} if linear else where)).json)
         expected = [
-            f"q{place // 2}" if place % 2 == 0 else answers[place // 2]["content"]
-            for place in _walk(parents, turn)
+            f"q{index // 2}" if index % 2 == 0 else answers[index // 2]["content"]
+            for index in _walk(parents, turn)
         ]
         assert [m["content"] for m in model.requests[-1].body["messages"]] == expected[:-1]
         assert _contents(client.get(f"/{chat}/chat")) == expected, (
             "the newest branch is the active one"
         )
     for turn, answer in enumerate(answers):
-        expected_ids = [answers[place // 2]["id"] for place in _walk(parents, turn) if place % 2]
+        expected_ids = [answers[index // 2]["id"] for index in _walk(parents, turn) if index % 2]
         for leaf in (answer["id"], answer["parent_id"]):
             shown = client.get(f"/{chat}/chat?leaf={leaf}").json
             assert [m["id"] for m in shown[1::2]] == expected_ids
@@ -121,7 +121,8 @@ def test_an_edit_is_a_turn_with_a_parent(client: Client, model: ModelServer, cha
 def test_a_branch_comes_in_pages(client: Client, chat_id: str) -> None:
     _edited(client, chat_id)
     whole = client.get(f"/{chat_id}/chat").json
-    seen, path = [], f"/{chat_id}/chat?limit=1"
+    seen: list[Any] = []
+    path = f"/{chat_id}/chat?limit=1"
     while path:
         reply = client.get(path)
         seen = reply.json + seen

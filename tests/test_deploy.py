@@ -15,7 +15,8 @@ from dev.model import Answer, ModelServer
 from dev.redis_server import RedisServer
 from tests.deploying import ADMIN_KEY, DEPLOYED, SECRETS, Deployer, need_gcloud, new_cloud
 from tests.google_project import BUILD_ACCOUNT
-from tests.harness import Client, find_secret
+from tests.harness import Client
+from tests.traces import find_secret
 
 RUNTIME_ACCOUNT = "my-chat-run@my-project.iam.gserviceaccount.com"
 WAYS_TO_FAIL = [  # the step that is refused, and what is said of it

@@ -4,9 +4,11 @@ import json
 import subprocess
 from pathlib import Path
 
+import msgspec
 import pytest
 from dotenv import dotenv_values
 
+from chat.settings import Settings
 from dev.deploy_settings import Unusable, check, ping, region_near, write_plan
 from dev.redis_server import RedisServer
 from tests.harness import free_port
@@ -90,10 +92,8 @@ def test_redis_is_asked_with_the_password_that_the_function_will_use(tmp_path: P
     assert "refused" in ping(_with_url(settings, f"redis://127.0.0.1:{port}"))
 
 
-def _with_url(settings: object, url: str) -> object:
-    import dataclasses
-
-    return dataclasses.replace(settings, redis_url=url)  # type: ignore[type-var]
+def _with_url(settings: Settings, url: str) -> Settings:
+    return msgspec.structs.replace(settings, redis_url=url)
 
 
 def test_secrets_settings_and_what_is_taken_away_are_kept_apart(tmp_path: Path) -> None:

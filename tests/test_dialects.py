@@ -1,10 +1,9 @@
-"""Every dialect over the same chats: golden transcripts, one contract, and each goes on with the others'."""
+"""Every dialect over the same chats: golden transcripts, one contract, chats continued across dialects."""
 
 import itertools
 import json
 import re
 import threading
-import time
 import uuid
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 from dev.model import Answer, ModelServer
-from tests.harness import ADMIN_KEY, ROOT, Client, Reply, new_user, wait_until
+from tests.harness import ADMIN_KEY, ROOT, Client, Reply, new_user
 from tests.test_bad_input import assert_error
 
 SHAPES = {
@@ -269,132 +268,3 @@ def test_deleting_all_conversations_leaves_none(start_function: Any, redis_serve
         client.post("/ask", {"prompt": f"{n}"})
     assert client.request("DELETE", "/conversations/all").status == 204
     assert client.get("/conversations").json == client.get("/conversation").json == []
-
-
-@pytest.mark.parametrize(
-    "prompt, title",
-    [
-        ("Hello", "Hello"),
-        (
-            "What is the   airspeed\nvelocity of an unladen swallow, please?",
-            "What is the airspeed velocity of an unladen…",
-        ),
-        (
-            [{"type": "text", "text": "Look"}, {"type": "image_url", "image_url": {"url": "x"}}],
-            "Look",
-        ),
-    ],
-)
-def test_a_conversation_without_a_title_gets_one_from_its_first_prompt(
-    client: Client, prompt: Any, title: str
-) -> None:
-    chat = client.post("/conversations/new", {"prompt": prompt}).json["response"]["conversation_id"]
-    client.post(f"/conversations/{chat}/ask", {"prompt": "Something else"})
-    assert client.get(f"/{chat}").json["title"] == title
-
-
-@pytest.mark.parametrize("value", ["yes", 1, "True", []])
-def test_autocontinue_is_true_or_false(client: Client, value: Any) -> None:
-    assert_error(
-        client.post("/conversations/new", {"prompt": "x", "autocontinue": value}),
-        400,
-        "invalid_field",
-        "autocontinue",
-    )
-
-
-def test_autocontinue_goes_on_while_the_model_stops_for_length(
-    client: Client, model: ModelServer
-) -> None:
-    model.enqueue(
-        Answer(pieces=["one ", "two "], finish_reason="length"),
-        Answer(pieces=["three "], finish_reason="length"),
-        Answer(pieces=["four"]),
-    )
-    reply = client.post("/conversations/new", {"prompt": "count", "autocontinue": "true"})
-    answer = reply.json["response"]
-    assert (answer["message"], answer["end_turn"]) == ("one two three four", True)
-    sent = [[m["role"] for m in asked.body["messages"]] for asked in model.requests]
-    assert sent == [["user"], ["user", "assistant", "user"], ["user", "assistant", "user"]]
-    assert model.requests[2].body["messages"][1]["content"] == "one two three "
-    history = client.get(f"/{answer['conversation_id']}/chat").json
-    assert len(history) == 2 and history[1]["usage"]["completion_tokens"] == 4
-
-
-def test_autocontinue_stops_after_five_times_and_keeps_what_there_is(
-    client: Client, model: ModelServer
-) -> None:
-    model.enqueue(*(Answer(pieces=[f"{n} "], finish_reason="length") for n in range(9)))
-    answer = client.post("/conversations/new", {"prompt": "x", "autocontinue": True}).json[
-        "response"
-    ]
-    assert (answer["message"], answer["finish_details"], answer["end_turn"]) == (
-        "0 1 2 3 4 5 ",
-        "length",
-        False,
-    )
-    model.reset()
-    model.enqueue(
-        Answer(pieces=["enough "], finish_reason="length"), Answer(status=400, error="no")
-    )
-    answer = client.post("/conversations/new", {"prompt": "x", "autocontinue": True}).json[
-        "response"
-    ]
-    assert (answer["message"], answer["finish_details"]) == ("enough ", "length")
-    model.reset()
-    model.enqueue(Answer(pieces=["short "], finish_reason="length"))
-    answer = client.post("/conversations/new", {"prompt": "x"}).json["response"]
-    assert (answer["message"], answer["end_turn"], len(model.requests)) == ("short ", False, 1)
-
-
-@pytest.mark.parametrize("stream", [False, True])
-def test_the_model_may_give_the_title_once_and_later(
-    start_function: Any, model: ModelServer, chat_id: str, stream: bool
-) -> None:
-    client = start_function(TITLES="model").client
-    gate = threading.Event()
-    model.enqueue(Answer(pieces=["An answer."]), Answer(pieces=['"A ', 'fine\n title"'], gate=gate))
-    client.say(chat_id, "What is it?", stream=stream)
-    assert client.get(f"/{chat_id}").json["title"] == "What is it?", (
-        "the answer is out before the title"
-    )
-    gate.set()
-    assert wait_until(lambda: client.get(f"/{chat_id}").json["title"] == "A fine title")
-    assert "What is it?\n\nAn answer." in model.requests[1].body["messages"][1]["content"]
-    client.say(chat_id, "And now?")
-    assert len(model.requests) == 3, "once"
-
-
-def test_a_title_that_a_person_gave_stays(
-    start_function: Any, model: ModelServer, chat_id: str
-) -> None:
-    client = start_function(TITLES="model").client
-    gate = threading.Event()
-    model.enqueue(Answer(pieces=["An answer."]), Answer(pieces=["Too ", "late"], gate=gate))
-    client.say(chat_id, "What is it?")
-    assert wait_until(lambda: len(model.requests) == 2)
-    client.request("PATCH", f"/{chat_id}", {"title": "Mine"})
-    gate.set()
-    client.post("/conversations/new", {"prompt": "x", "title": "Also mine"})
-    model.enqueue(Answer(status=400, error="no"))
-    assert wait_until(lambda: len(model.requests) == 3)
-    time.sleep(0.3)
-    assert client.get(f"/{chat_id}").json["title"] == "Mine"
-    assert client.get("/conversations").json[0]["title"] == "Also mine"
-
-
-def test_a_title_that_the_model_does_not_give_is_the_first_words(
-    start_function: Any, model: ModelServer, chat_id: str
-) -> None:
-    client = start_function(TITLES="model").client
-    model.enqueue(Answer(pieces=["An answer."]), Answer(status=400, error="no"))
-    client.say(chat_id, "What is it?")
-    assert wait_until(lambda: len(model.requests) == 2)
-    time.sleep(0.2)
-    assert client.get(f"/{chat_id}").json["title"] == "What is it?"
-
-
-def test_titles_can_be_off(start_function: Any, model: ModelServer, chat_id: str) -> None:
-    client = start_function(TITLES="off").client
-    client.say(chat_id, "What is it?")
-    assert client.get(f"/{chat_id}").json["title"] is None and len(model.requests) == 1

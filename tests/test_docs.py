@@ -1,22 +1,82 @@
 """What is written down is true: settings, commands, dependencies."""
 
+import importlib.util
+import os
 import re
+import shutil
 import subprocess
+from pathlib import Path
+
+import pytest
 
 from dev.docs import env_example, with_settings
-from tests.harness import ROOT, all_routes
+from tests.harness import ADMIN_KEY, ROOT, StartFunction, all_routes
+
+_PAGES = sorted(
+    str(page.relative_to(ROOT)) for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+)
+_README_LINES = 250
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_FILE = re.compile(r"[\w.-]+(?:/[\w.-]+)*(?:\.(?:py|lua|md|sh|svg|toml|txt|in|yml|c|json)|/)")
+_MADE_BY_COMMANDS = (".data/", ".peers/", ".venv/", ".venv-run/")
 
 
 def _read(name: str) -> str:
     return (ROOT / name).read_text()
 
 
-def test_every_setting_stands_in_the_example_with_its_help() -> None:
+def _prose(page: str) -> str:
+    """A page without its blocks of code."""
+    return re.sub(r"^ *```.*?^ *```$", "", _read(page), flags=re.M | re.S)
+
+
+def _anchors(page: Path) -> set[str]:
+    """What GitHub lets one link to in a page: its headings in lower case, words joined by dashes."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
+
+
+def test_the_example_has_the_settings_that_one_fills_in() -> None:
     assert _read(".env.example") == env_example(), "run `make docs`"
 
 
-def test_every_setting_stands_in_the_readme() -> None:
-    assert _read("README.md") == with_settings(_read("README.md")), "run `make docs`"
+def test_every_setting_stands_in_its_table() -> None:
+    page = _read("docs/settings.md")
+    assert page == with_settings(page), "run `make docs`"
+
+
+def test_the_readme_can_be_read_in_one_go() -> None:
+    lines = _read("README.md").splitlines()
+    assert len(lines) <= _README_LINES
+    assert any(line.startswith("$ make run") for line in lines[:20])
+
+
+@pytest.mark.parametrize("page", _PAGES)
+def test_every_file_that_is_named_exists(page: str) -> None:
+    named = [word for word in re.findall(r"`([^`\n]+)`", _prose(page)) if _FILE.fullmatch(word)]
+    assert [
+        name
+        for name in named
+        if name not in _MADE_BY_COMMANDS
+        and not any((folder / name).exists() for folder in (ROOT, ROOT / "chat"))
+    ] == []
+
+
+@pytest.mark.parametrize("page", _PAGES)
+def test_every_relative_link_leads_somewhere(page: str) -> None:
+    for link in _LINK.findall(_prose(page)):
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = (ROOT / page).parent / path if path else ROOT / page
+        assert target.exists(), link
+        assert not anchor or anchor in _anchors(target), link
+
+
+@pytest.mark.parametrize("page", _PAGES)
+def test_every_module_that_is_to_be_run_exists(page: str) -> None:
+    for module in re.findall(r"python -m ([\w.]+)", _read(page)):
+        assert importlib.util.find_spec(module), module
 
 
 def test_every_dependency_earns_its_line_in_the_readme() -> None:
@@ -25,7 +85,7 @@ def test_every_dependency_earns_its_line_in_the_readme() -> None:
 
 
 def test_every_dependency_is_pinned_with_hashes() -> None:
-    for name in ("requirements.txt", "requirements-dev.txt"):
+    for name in ("requirements.txt", "requirements-dev.txt", "requirements-run.txt"):
         blocks = re.split(r"\n(?=\S)", _read(name).strip())
         assert [
             b for b in blocks if b[0] != "#" and not ("==" in b and "--hash=sha256:" in b)
@@ -33,30 +93,64 @@ def test_every_dependency_is_pinned_with_hashes() -> None:
 
 
 def test_what_runs_is_the_same_in_development() -> None:
-    pins = [
-        set(re.findall(r"^(\S+==\S+)", _read(n), re.M))
-        for n in ("requirements.txt", "requirements-dev.txt")
-    ]
-    assert pins[0] <= pins[1]
+    run, local, development = (
+        set(re.findall(r"^(\S+==\S+)", _read(f"requirements{name}.txt"), re.M))
+        for name in ("", "-run", "-dev")
+    )
+    assert run | local <= development
 
 
-def test_every_make_target_of_the_readme_exists() -> None:
-    for target in set(re.findall(r"`make ([a-z-]+)`|^make ([a-z-]+)$", _read("README.md"), re.M)):
-        name = "".join(target)
-        assert (
-            subprocess.run(["make", "-n", name], cwd=ROOT, capture_output=True).returncode == 0
-        ), name
+@pytest.mark.parametrize("page", _PAGES)
+def test_every_make_target_that_is_named_exists(page: str) -> None:
+    targets = re.findall(r"(?:`|^(?:\$ )?)make (?:[A-Z]+=\S+ )?([a-z-]+)", _read(page), re.M)
+    for target in sorted(set(targets)):
+        made = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True)
+        assert made.returncode == 0, target
 
 
 def test_the_version_is_said_once() -> None:
     from chat.settings import VERSION
 
     assert f'version = "{VERSION}"' in _read("pyproject.toml")
-    assert f"## {VERSION}" in _read("CHANGELOG.md")
+    changelog = _read("CHANGELOG.md")
+    assert "## [Unreleased]" in changelog
+    assert re.findall(r"^## \[(\d.*?)\]", changelog, re.M)[:1] in ([], [VERSION])
 
 
-def test_every_route_stands_in_the_readme() -> None:
+def test_every_route_stands_in_a_table() -> None:
+    tables = _read("README.md") + _read("docs/api.md")
     for route in all_routes():
         path = route.path.replace("not_reserved:", "").replace("path:", "")
         if (route.method, path) != ("DELETE", "/<chat_id>/chat"):  # said beside /<chat_id>
-            assert f"| `{route.method}` | `{path}` |" in _read("README.md"), route
+            assert f"| `{route.method}` | `{path}` |" in tables, route
+
+
+def test_every_call_of_the_readme_works_in_its_order(
+    start_function: StartFunction, chat_id: str
+) -> None:
+    if not shutil.which("curl"):
+        assert not os.environ.get("CI"), "curl is missing"
+        pytest.skip("curl is missing")
+    function = start_function(ADMIN_KEY=ADMIN_KEY)
+    real = {"localhost:8080": f"127.0.0.1:{function.port}", "/demo/": f"/{chat_id}/"}
+    shown = {
+        '"id":"': r"msg_1fc39\.\.\.",
+        'event: completed\ndata: {"id":"': r"msg_3b8e1\.\.\.",
+        '"token":"': r"ck_ada_5ab51ecf\.\.\.",
+    }
+    for call in re.findall(r"^ *\$ (curl .+)$", _read("README.md"), re.M):
+        for there, here in real.items():
+            call = re.sub(there, here, call)
+        answer = _run(call.replace("curl", "curl --silent --show-error --fail-with-body", 1))
+        for before, there in shown.items():
+            if found := re.search(re.escape(before) + r"(\w+)", answer):
+                real.setdefault(there, found[1])
+
+
+def _run(call: str) -> str:
+    environment = os.environ | {"ADMIN_KEY": ADMIN_KEY}
+    done = subprocess.run(
+        ["bash", "-c", call], env=environment, capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 0, f"{call}: {done.stdout}{done.stderr}"
+    return done.stdout

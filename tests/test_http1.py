@@ -60,6 +60,22 @@ def test_a_closing_server_is_not_reused_and_neither_is_one_that_says_more() -> N
 
 
 @pytest.mark.parametrize(
+    "head, body",
+    [
+        (b"Transfer-Encoding: chunked", b"2\nhi\n0\n\n"),
+        (b"Transfer-Encoding: chunked", b"0002  \r\nhi\r\n000\r\nA: b\r\nC: d\r\n\r\n"),
+        (b"Transfer-Encoding: chunked\r\nContent-Length: 9", b"2\r\nhi\r\n0\r\n\r\n"),
+        (b"Content-Length: 2\r\nContent-Length: 2", b"hi"),
+        (b"no colon here\r\nContent-Length: 2", b"hi"),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 7, 999])
+def test_odd_servers_are_understood(head: bytes, body: bytes, size: int) -> None:
+    decoder, read = _read(b"HTTP/1.1 200\r\n" + head + b"\r\n\r\n" + body, size)
+    assert (decoder.status, read, decoder.reusable) == (200, b"hi", True)
+
+
+@pytest.mark.parametrize(
     "response",
     [
         b"SSH-2.0-OpenSSH\r\n\r\n",

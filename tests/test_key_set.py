@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from jwt.algorithms import RSAAlgorithm
 
 from chat.core.errors import UpstreamUnavailable
-from chat.web.auth.idtokens import IdTokens, KeySet
+from chat.web.auth.idtokens import IdTokens
+from chat.web.auth.jwks import KeySet
 from tests.signing import (
     EC_KEY,
     OTHER_RSA_KEY,
@@ -205,7 +206,7 @@ def _until(met: Callable[[], bool]) -> None:
 def _unavailable(tokens: IdTokens) -> None:
     with pytest.raises(UpstreamUnavailable) as caught:
         tokens.verify(sign(make_claims()))
-    assert caught.value.message == "The server of sign-in keys cannot be reached."
+    assert caught.value.message == "The sign-in service's keys cannot be fetched."
     assert caught.value.headers["Retry-After"] == "5"
 
 

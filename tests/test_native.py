@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from dev.model import Answer, ModelServer
-from tests.harness import Client, Function, traces_of
+from tests.harness import Client, Function, StartFunction
+from tests.traces import traces_of
 
 ID = {"msg": re.compile(r"msg_[0-9a-f]{25,}"), "turn": re.compile(r"turn_[0-9a-f]{25,}")}
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
@@ -155,7 +156,8 @@ def test_the_history_comes_in_pages(client: Client, chat_id: str) -> None:
     for n in range(3):
         client.say(chat_id, f"message {n}")
     whole = client.get(f"/{chat_id}/chat").json
-    seen, path = [], f"/{chat_id}/chat?limit=4"
+    seen: list[Any] = []
+    path = f"/{chat_id}/chat?limit=4"
     while path:
         reply = client.get(path)
         seen = reply.json + seen
@@ -225,9 +227,8 @@ def test_a_deleted_chat_leaves_nothing(
     assert client.get(f"/{chat_id}/chat").json == []
 
 
-def test_chats_are_listed_newest_first_in_pages(start_function: object) -> None:
-    function = start_function()  # type: ignore[operator]
-    client = function.client
+def test_chats_are_listed_newest_first_in_pages(start_function: StartFunction) -> None:
+    client = start_function().client
     names = [f"listed-{n}" for n in range(5)]
     for name in names:
         client.say(name, "x")
@@ -241,75 +242,3 @@ def test_chats_are_listed_newest_first_in_pages(start_function: object) -> None:
             break
     assert [name for name in seen if name in names] == [names[0], *reversed(names[1:])]
     assert len(seen) == len(set(seen))
-
-
-def test_health_is_told(client: Client) -> None:
-    assert client.get("/health").json == {"status": "ok", "redis": "ok", "version": "0.1.0"}
-
-
-@pytest.mark.parametrize(
-    "path, allow",
-    [
-        ("/x/chat", "DELETE, GET, HEAD, OPTIONS, POST"),
-        ("/x", "DELETE, GET, HEAD, OPTIONS, PATCH"),
-        ("/chats", "GET, HEAD, OPTIONS"),
-        ("/health", "GET, HEAD, OPTIONS"),
-    ],
-)
-def test_options_names_the_methods_and_others_are_refused_with_them(
-    client: Client, path: str, allow: str
-) -> None:
-    options = client.request("OPTIONS", path)
-    assert (options.status, options.headers["Allow"]) == (204, allow)
-    refused = client.request("PUT", path, {})
-    assert (refused.status, refused.headers["Allow"]) == (405, allow)
-
-
-def test_head_is_get_without_a_body(client: Client, chat_id: str) -> None:
-    client.say(chat_id, "a")
-    for path in (f"/{chat_id}/chat", f"/{chat_id}", "/chats", "/health"):
-        head, get = client.request("HEAD", path), client.get(path)
-        assert (head.status, head.body) == (200, b"")
-        assert head.headers.get("ETag") == get.headers.get("ETag")
-    assert client.request("HEAD", "/no-such-chat").status == 404
-
-
-def test_a_sane_request_id_is_kept_and_another_is_made(client: Client) -> None:
-    assert client.get("/health", X_Request_Id="abc-1").headers["X-Request-Id"] == "abc-1"
-    assert client.get("/health", X_Request_Id="a" * 200).headers["X-Request-Id"] != "a" * 200
-    ids = {client.get("/health").headers["X-Request-Id"] for _ in range(3)}
-    assert len(ids) == 3
-
-
-def test_cors_is_for_the_origins_that_are_allowed(client: Client, start_function: object) -> None:
-    preflight = client.request(
-        "OPTIONS",
-        "/x/chat",
-        Origin="https://app.example",
-        Access_Control_Request_Headers="idempotency-key",
-    )
-    assert preflight.headers["Access-Control-Allow-Origin"] == "https://app.example"
-    assert "POST" in preflight.headers["Access-Control-Allow-Methods"]
-    assert preflight.headers["Access-Control-Allow-Headers"] == "idempotency-key"
-    real = client.get("/health", Origin="https://app.example")
-    assert (
-        "ETag" in real.headers["Access-Control-Expose-Headers"] and real.headers["Vary"] == "Origin"
-    )
-    assert (
-        "Access-Control-Allow-Origin"
-        not in client.get("/health", Origin="https://evil.example").headers
-    )
-    assert (
-        "Access-Control-Allow-Origin"
-        in client.get("/nothing/here/x", Origin="https://app.example").headers
-    )
-    anybody = start_function(CORS_ORIGINS="*").client  # type: ignore[operator]
-    assert (
-        anybody.get("/health", Origin="https://any.example").headers["Access-Control-Allow-Origin"]
-        == "*"
-    )
-    nobody = start_function().client  # type: ignore[operator]
-    assert (
-        "Access-Control-Allow-Origin"
-        not in nobody.get("/health", Origin="https://any.example").headers
-    )

@@ -20,7 +20,8 @@ PATCH /users/<path:user_id>
 def paths() -> Paths[str]:
     paths: Paths[str] = Paths(frozenset({"chats", "users", "conversations"}))
     for line in ROUTES.strip().splitlines():
-        paths.add(*line.split(), line)
+        method, path = line.split()
+        paths.add(method, path, line)
     return paths
 
 

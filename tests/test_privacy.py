@@ -22,10 +22,10 @@ from tests.harness import (
     Function,
     as_admin,
     clean_environment,
-    dump,
     new_user,
     wait_until,
 )
+from tests.traces import dump
 
 SECRET = "the treasure is under the old oak 😀"
 OLD_KEY, NEW_KEY = ENCRYPTION_KEYS

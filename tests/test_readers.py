@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from chat.core.messages import ChatRef
+from chat.host.flow import Readable, wait_for
 from chat.store.keyspace import log_key
 from chat.store.store import Store
 from chat.store.turn_log import TurnLog
@@ -22,6 +23,7 @@ from tests.harness import (
     Event,
     Function,
     Reply,
+    StartFunction,
     Stream,
     start_stream,
     text_of,
@@ -32,9 +34,9 @@ from tests.tls import self_signed
 
 
 @pytest.fixture(scope="module")
-def small(start_function: Any) -> Function:
+def small(start_function: StartFunction) -> Function:
     """An instance with few threads."""
-    return start_function(THREADS="8", KEEPALIVE_SECONDS="0.3", RELAY="on")
+    return start_function(THREADS="8", KEEPALIVE_SECONDS="0.3")
 
 
 @pytest.fixture
@@ -125,9 +127,7 @@ def test_a_reader_that_leaves_gives_its_connection_to_redis_back(
     start_function: Any, own_redis: RedisServer, model: ModelServer, chat_id: str
 ) -> None:
     model.enqueue(Answer(pieces=["a", "b"], gate=(gate := threading.Event())))
-    client = start_function(
-        REDIS_URL=own_redis.url, THREADS="4", KEEPALIVE_SECONDS="0.3", RELAY="on"
-    ).client
+    client = start_function(REDIS_URL=own_redis.url, THREADS="4", KEEPALIVE_SECONDS="0.3").client
     stream, _ = start_stream(client, chat_id)
     before = _connections(own_redis)[0]
     readers = [_follow(client, chat_id) for _ in range(30)]
@@ -195,7 +195,6 @@ def test_readers_wait_over_tls_too(
             REDIS_URL=f"rediss://:p@localhost:{port}?ssl_ca_certs={certificate}",
             THREADS="4",
             KEEPALIVE_SECONDS="0.3",
-            RELAY="on",
         ).client
         model.enqueue(Answer(pieces=["a" * 100_000, "b" * 100_000], gate=gate))
         start_stream(client, chat_id)
@@ -215,7 +214,9 @@ def test_a_request_to_stop_is_not_read_over_and_over(own_redis: RedisServer) -> 
     tail, began = logs.tail(chat, "n"), time.monotonic()
     for _ in range(4):
         tail.ask(0, 0.3)
-        assert tail.read(2.0) == []
+        while not tail.receive():
+            wait_for(Readable(tail.fileno()), 2.0)
+        assert tail.read() == []
     assert time.monotonic() - began > 0.8, "the first read found it, the others waited"
 
 

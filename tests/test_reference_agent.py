@@ -13,7 +13,8 @@ import pytest
 from chat.models.agents.__main__ import register_url
 from dev.model import Answer, ModelServer
 from tests.harness import ADMIN_KEY, ROOT, Client, clean_environment, wait_until
-from tests.test_agents import SETTINGS, connections
+from tests.test_agents import SETTINGS
+from tests.websocket import connections
 
 
 class Process:

@@ -4,20 +4,29 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dev.model import Answer, ModelServer
-from tests.harness import Client, Function, Stream, parse_events, threads_of, wait_until
+from tests.harness import (
+    Client,
+    Function,
+    StartFunction,
+    Stream,
+    parse_events,
+    threads_of,
+    wait_until,
+)
 from tests.tls import self_signed, serve_tls
 
 
 @pytest.fixture(scope="module")
-def small(start_function: Any) -> Function:
+def small(start_function: StartFunction) -> Function:
     """An instance with few threads."""
-    return start_function(THREADS="4", KEEPALIVE_SECONDS="0.3", RELAY="on", LEASE_SECONDS="15")
+    return start_function(THREADS="4", KEEPALIVE_SECONDS="0.3", LEASE_SECONDS="15")
 
 
 @pytest.fixture
@@ -62,6 +71,10 @@ def test_streams_need_no_threads(
         assert stream.rest()[-1].data["content"] == "here I am"
 
 
+def _is_stored(client: Client, chat_id: str) -> bool:
+    return len(client.get(f"/{chat_id}/chat").json) == 2
+
+
 def test_a_client_that_does_not_read_disturbs_nobody_and_its_turn_is_stored(
     small: Function, client: Client, model: ModelServer, chat_id: str
 ) -> None:
@@ -70,9 +83,9 @@ def test_a_client_that_does_not_read_disturbs_nobody_and_its_turn_is_stored(
     phones = [_dial(small, f"{chat_id}-{n}") for n in range(2)]
     assert wait_until(lambda: len(model.requests) == 2)
     assert client.say(f"{chat_id}-reads", "x", stream=True).events[-1].name == "completed"
-    for n in range(2):
-        assert wait_until(lambda n=n: len(client.get(f"/{chat_id}-{n}/chat").json) == 2)
-        assert client.get(f"/{chat_id}-{n}/chat").json[1]["status"] == "completed"
+    for chat in (f"{chat_id}-0", f"{chat_id}-1"):
+        assert wait_until(partial(_is_stored, client, chat))
+        assert client.get(f"/{chat}/chat").json[1]["status"] == "completed"
     for phone in phones:
         head, body = _read_all(phone)
         assert head.startswith(b"HTTP/1.1 200") and not body.endswith(b"0\r\n\r\n")
@@ -144,7 +157,7 @@ def test_a_model_api_over_tls_is_carried_too(
     head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n"
     port = serve_tls(certificate, head % len(body) + body)
     client = start_function(
-        OPENAI_BASE_URL=f"https://localhost:{port}/v1", SSL_CERT_FILE=str(certificate), RELAY="on"
+        OPENAI_BASE_URL=f"https://localhost:{port}/v1", SSL_CERT_FILE=str(certificate)
     ).client
     last = client.say(chat_id, "x", stream=True).events[-1]
     assert (last.name, last.data["content"]) == ("completed", "tls " * 200_000)

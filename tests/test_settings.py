@@ -1,13 +1,12 @@
 """Settings: one table, every mistake named at once, and nothing secret shown."""
 
-import dataclasses
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from chat.settings import BadSettings, Settings, parse_settings, read_environment
+from chat.settings import BadSettings, all_fields, parse_settings, read_environment
 from tests.harness import ROOT, clean_environment
 
 ENOUGH = {"GPT_API_KEY": "k", "REDIS_HOST": "h"}
@@ -54,6 +53,21 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
 
 
 @pytest.mark.parametrize(
+    "name, text, wanted",
+    [
+        ("REDIS_PORT", "70000", "a whole number, at least 1, at most 65535"),
+        ("QUEUE_SECONDS", "-1", "a number, at least 0"),
+        ("LOG_SECONDS", "inf", "a number, at least 1"),
+        ("REDIS_TLS", "2", "true or false"),
+        ("TITLES", "some", "one of first-words, model, off"),
+    ],
+)
+def test_a_wrong_value_is_answered_with_what_is_wanted(name: str, text: str, wanted: str) -> None:
+    with pytest.raises(BadSettings, match=f"  {name}: must be {wanted}$"):
+        parse_settings(ENOUGH | {name: text})
+
+
+@pytest.mark.parametrize(
     "given, missing",
     [
         ({"AUTH": "keys"}, "ADMIN_KEY"),
@@ -85,13 +99,13 @@ def test_a_base_url_that_is_none_is_named(url: str) -> None:
         parse_settings(ENOUGH | {"OPENAI_BASE_URL": url})
 
 
-@pytest.mark.parametrize("text", ["true", "1", "YES"])
+@pytest.mark.parametrize("text", ["true", "1", "YES", "On"])
 def test_a_switch_can_be_said_in_several_ways(text: str) -> None:
     assert parse_settings(ENOUGH | {"REDIS_TLS": text}).redis_tls is True
 
 
 def test_secrets_are_not_shown() -> None:
-    secrets = [f.name for f in dataclasses.fields(Settings) if f.metadata["secret"]]
+    secrets = [field.name for field in all_fields() if field.secret]
     assert secrets == [
         "gpt_api_key",
         "redis_password",
@@ -101,7 +115,9 @@ def test_secrets_are_not_shown() -> None:
         "encryption_key",
     ]
     values = {name.upper(): "redis://hidden" for name in secrets} | {"ENCRYPTION_KEY": "ab" * 32}
-    shown = repr(parse_settings(values))
+    settings = parse_settings(values)
+    shown = f"{settings!r} {settings.__rich_repr__()}"
+    assert "gpt_model" in shown
     assert "hidden" not in shown and "abab" not in shown
     with pytest.raises(BadSettings) as caught:
         parse_settings({"REDIS_PORT": "hidden", "REDIS_URL": "hidden", "ENCRYPTION_KEY": "hidden"})

@@ -10,8 +10,9 @@ import pytest
 
 from dev.model import Answer, ModelServer
 from dev.redis_server import RedisServer
-from tests.harness import Client, Function, Stream, start_stream, text_of, traces_of, wait_until
+from tests.harness import Client, Function, Stream, start_stream, text_of, wait_until
 from tests.test_bad_input import assert_error
+from tests.traces import traces_of
 
 
 @pytest.fixture
@@ -123,12 +124,13 @@ def test_every_offset_can_be_resumed_on_another_instance_live_and_afterwards(
     stream, started = start_stream(client, chat_id)
 
     def open_at(offset: int) -> Stream:
+        headers: dict[str, str] = {}
         if offset % 2:
-            path, headers = f"/{chat_id}/chat/stream?after={offset}", {}
+            path = f"/{chat_id}/chat/stream?after={offset}"
         else:
             path = f"/{chat_id}/turns/{started['turn_id']}/stream"
             headers = {"Last_Event_ID": str(offset)}
-        reader = b.stream(path, method="GET", **headers)
+        reader: Stream = b.stream(path, method="GET", **headers)
         first = reader.next()
         assert (first.name, first.id, first.data) == ("started", str(offset), started)
         return reader

@@ -215,6 +215,11 @@ class Agents:
             agent.stop()
 
 
+def is_alone(client: Client, agent_id: str) -> bool:
+    """Whether this agent is the only one in the pool."""
+    return connections(client) == [agent_id]
+
+
 def connections(client: Client) -> list[str]:
     reply = as_admin(client.base).get("/api/connections")
     assert reply.status == 200, reply.body

@@ -1,7 +1,7 @@
 """Pure values and codecs: no I/O, no clock, no library but msgspec.
 
 messages.py     messages, chats, and the ids that tie a turn together
-events.py       what a turn tells its clients while it runs
+events.py       the events of a turn: started, delta, ended
 errors.py       what can go wrong, as facts
 credentials.py  owners and user keys
 limits.py       rates, budgets, prices

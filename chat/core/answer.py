@@ -3,32 +3,32 @@
 In:   `receive(bytes, now)`, `upstream_ended()`, `fail(error)`, `stop(reason)`, `tick(now)`
 Out:  the events each of these returns; once `ending` is set: `stored`, `text`, `error`
 
-    ending       how it came about                                    stored as
-    completed    the model came to its end                            completed
-    cancelled    somebody asked for it                                cancelled
-    interrupted  its instance was told to end, or taken for dead      incomplete
-    failed       a streamed answer broke off after its first text     incomplete, with the error told
-    failed       anything before that; or it was rolled back          not at all
+    ending       cause                                                stored as
+    completed    the model finished                                   completed
+    cancelled    a client stopped it                                  cancelled
+    interrupted  its instance shut down or died                       incomplete
+    failed       a streamed answer broke off after its first text     incomplete
+    failed       any earlier failure, or it was rolled back           not at all
 
-The first ending counts. A turn that goes on by itself (`continuations`) sets `goes_on` when the
-model stops for length: the driver then calls the model again, and what comes is more of the same
-answer. When that fails, the answer is complete with what there is.
+The first ending counts. With `continuations` left, a model that stops at the length limit sets
+`goes_on`: the driver then calls it again for more of the same answer. If that call fails, the answer
+is complete as it is.
 
-These rules live here and nowhere else.
+These rules are nowhere else.
 """
 
 from chat.core import completions, sse
 from chat.core.errors import ChatkeepError, TurnInProgress, UpstreamRefused
-from chat.core.events import Delta, Ending, Event, KeepAlive
+from chat.core.events import Delta, Ending, Event, KeepAlive, StopReason
 from chat.core.messages import Usage
 
 CUT = "The model API broke off in the middle of its answer."
 _UNREADABLE = "The model API's answer cannot be read."
-_ROLLED_BACK = "A newer message took this turn's place; nothing of it is stored."
+_ROLLED_BACK = "A newer message replaced this turn; nothing of it is stored."
 
 
 class Answer:
-    """One answer of the model as it comes; `now` is any clock in seconds that never goes back."""
+    """One answer of the model; `now` is a monotonic clock in seconds."""
 
     def __init__(
         self, *, stream: bool, keepalive_seconds: float, now: float, continuations: int = 0
@@ -55,18 +55,18 @@ class Answer:
         return "".join(self._pieces)
 
     @property
-    def heard(self) -> str:
-        """The text; of an unstreamed answer that is not whole, what came of it, as it came."""
+    def received(self) -> str:
+        """The text; of an incomplete unstreamed answer, the raw bytes so far."""
         return self.text or b"".join(self._body).decode(errors="replace")
 
     def receive(self, piece: bytes, now: float) -> list[Event]:
-        """Bytes of the upstream's answer."""
+        """Decode bytes of the upstream's answer; returns the events."""
         if not self._stream:
             self._body.append(piece)
             return []
         events: list[Event] = []
         for data in self._decoder.receive(piece):
-            if self.ending or self.goes_on:  # whatever follows [DONE] means nothing
+            if self.ending or self.goes_on:  # ignore anything after [DONE]
                 break
             if data == completions.DONE:
                 self._complete()
@@ -77,7 +77,7 @@ class Answer:
         return events
 
     def upstream_ended(self) -> list[Event]:
-        """The upstream's answer is over, in good order as far as HTTP can tell."""
+        """The upstream's HTTP response is complete; returns the events."""
         if self.ending or self.goes_on:
             return []
         events = [] if self._stream else self._read_part(b"".join(self._body))
@@ -89,18 +89,18 @@ class Answer:
         return events
 
     def go_on(self) -> None:
-        """The model has been called again."""
+        """The model has been called again, to continue."""
         self.goes_on, self._continued = False, True
         self._continuations -= 1
         self._decoder, self._body = sse.Decoder(), []
         self._usage_before, self.finish_reason = self.usage, None
 
     def fail(self, error: ChatkeepError) -> None:
-        """The upstream refused, broke off or stayed silent."""
+        """The upstream refused, broke off or stayed silent too long."""
         if self.ending or self.goes_on:
             return
         if self.finish_reason and self._stream:
-            self._complete()  # all had been said
+            self._complete()  # the answer was complete already
             return
         if self._continued:
             self.finish_reason = "length"
@@ -109,26 +109,22 @@ class Answer:
         self._end("failed", stored=self._stream and self.offset > 0)
         self.error = error
 
-    def stop(self, reason: str) -> None:
-        """Somebody wants it to end: `cancelled`, `interrupted`, or `rollback`."""
+    def stop(self, reason: StopReason) -> None:
+        """Somebody wants it to end."""
         if self.ending:
             return
         if reason == "rollback":
             self._end("failed", stored=False)
             self.error = TurnInProgress(_ROLLED_BACK)
         else:
-            self._end("cancelled" if reason == "cancelled" else "interrupted")
+            self._end(reason)
 
     def tick(self, now: float) -> list[Event]:
-        """Time has passed and nothing came."""
+        """Returns a KeepAlive when nothing was sent for long enough."""
         if now - self._quiet_since < self._keepalive_seconds:
             return []
         self._quiet_since = now
         return [KeepAlive()]
-
-    def quiet_for(self, now: float) -> float:
-        """Seconds from now until `tick` has something to say."""
-        return max(0.0, self._quiet_since + self._keepalive_seconds - now)
 
     def _complete(self) -> None:
         if self.finish_reason == "length" and self._continuations:

@@ -1,6 +1,6 @@
-"""The wire format of the model API, both ways. Protocol: OpenAI Chat Completions.
+"""Encodes requests to the model API, and decodes its answers. Protocol: OpenAI Chat Completions.
 
-Decoding is lenient in what does not matter: any OpenAI-compatible server may be at the other end.
+Decoding ignores unknown and odd fields: the server may be any OpenAI-compatible one.
 """
 
 import json
@@ -11,39 +11,39 @@ import msgspec
 from chat.core.messages import Usage
 
 DONE = b"[DONE]"
-_ERROR_TEXT_MOST = 500
+_MAX_ERROR_CHARACTERS = 500
 
 
 class BrokenAnswer(Exception):
-    """The upstream's answer is not what the protocol says."""
+    """The upstream's answer does not follow the protocol."""
 
 
 class PromptMessage(msgspec.Struct, frozen=True):
-    """One message of a prompt; `content` is passed on as the JSON it is."""
+    """One message of a prompt; `content` is passed on as raw JSON."""
 
     role: str
     content: msgspec.Raw
 
 
-class _Words(msgspec.Struct, frozen=True):
+class _Content(msgspec.Struct, frozen=True):
     content: str | None = None
     refusal: str | None = None
 
 
 class _Choice(msgspec.Struct, frozen=True):
-    delta: _Words | None = None
-    message: _Words | None = None
+    delta: _Content | None = None
+    message: _Content | None = None
     finish_reason: str | None = None
 
 
-class _Wire(msgspec.Struct, frozen=True):
+class _Completion(msgspec.Struct, frozen=True):
     choices: list[_Choice] = []
     usage: Usage | None = None
     error: object = None
 
 
 class Part(msgspec.Struct, frozen=True):
-    """What one chunk of a stream, or a whole completion, says."""
+    """The contents of one chunk of a stream, or of a whole completion."""
 
     text: str
     finish_reason: str | None
@@ -62,8 +62,8 @@ def encode_request(
 ) -> bytes:
     """The body of a POST to /chat/completions.
 
-    `openai_itself`: its newer models refuse `max_tokens`, and it knows fields that other servers
-    might refuse in turn (padding against traffic analysis, 30 days of storage: both off).
+    `openai_itself`: its newer models refuse `max_tokens`; and it knows two fields that other servers
+    might refuse (padding against traffic analysis and storage for 30 days: both turned off).
     """
     body: dict[str, object] = {"model": model, "messages": messages}
     if temperature is not None:
@@ -79,35 +79,36 @@ def encode_request(
     return msgspec.json.encode(body)
 
 
-_wire = msgspec.json.Decoder(_Wire)
+_decoder = msgspec.json.Decoder(_Completion)
 
 
 def decode(data: bytes) -> Part:
-    """Read a chunk or a completion; raises BrokenAnswer."""
+    """Decode a chunk or a completion. Raises BrokenAnswer."""
     try:
-        wire = _wire.decode(data)
+        completion = _decoder.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        wire = _decode_again(data)
-    if not wire.choices:
-        error = None if wire.error is None else describe_error(data, "")
-        return Part("", None, wire.usage, error)
-    choice = wire.choices[0]
-    words = choice.delta or choice.message or _Words()
-    return Part(words.content or words.refusal or "", choice.finish_reason, wire.usage, None)
+        completion = _decode_again(data)
+    if not completion.choices:
+        error = None if completion.error is None else describe_error(data, "")
+        return Part("", None, completion.usage, error)
+    choice = completion.choices[0]
+    content = choice.delta or choice.message or _Content()
+    text = content.content or content.refusal or ""
+    return Part(text, choice.finish_reason, completion.usage, None)
 
 
-def _decode_again(data: bytes) -> _Wire:
-    """Half an emoji (a lone surrogate) is no JSON text to msgspec; the standard library reads it."""
+def _decode_again(data: bytes) -> _Completion:
+    """Decode by the standard library, which accepts lone surrogates (half an emoji)."""
     try:
         text = json.dumps(json.loads(data), ensure_ascii=False)
         whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        return _wire.decode(whole)
+        return _decoder.decode(whole)
     except (ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise BrokenAnswer("the model API's answer is not readable") from error
 
 
 def describe_error(body: bytes, secret: str) -> str:
-    """The upstream's own words about what went wrong, without anything that looks like a key."""
+    """The error message of the upstream, without anything that looks like a key."""
     try:
         found = msgspec.json.decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -119,7 +120,7 @@ def describe_error(body: bytes, secret: str) -> str:
 
 
 def redact(text: str, secret: str) -> str:
-    """The beginning of it, without keys: OpenAI's 401 quotes the key, in part; other servers, whole."""
+    """The text, shortened, without keys: OpenAI's 401 quotes part of the key, other servers all."""
     if secret:
         text = text.replace(secret, "***")
-    return re.sub(r"\b(sk|pk|Bearer)[-_ ][\w*.~+/=-]{6,}", "***", text)[:_ERROR_TEXT_MOST]
+    return re.sub(r"\b(sk|pk|Bearer)[-_ ][\w*.~+/=-]{6,}", "***", text)[:_MAX_ERROR_CHARACTERS]

@@ -1,33 +1,34 @@
-"""What can go wrong, as facts. Each error knows its HTTP status and what the caller can do about it.
+"""All errors that clients see, with their HTTP status.
 
     ChatkeepError
-      InvalidRequest        400  invalid_json missing_field invalid_field invalid_chat_id invalid_cursor
-      KeyMissing            401  no key came
-      KeyRejected           401  a key came, and it is none of ours
-      NotAllowed            403  a good key without the right
+      InvalidRequest        400  invalid_json missing_field invalid_field invalid_chat_id
+                                 invalid_cursor
+      KeyMissing            401  the request has no key
+      KeyRejected           401  the key is unknown, expired or revoked
+      NotAllowed            403  the key is valid, but has no right to this
       NotFound              404  not_found chat_not_found message_not_found turn_not_found
       MethodNotAllowed      405
-      IdempotencyConflict   409  the same Idempotency-Key with another body
-      TurnInProgress        409  the chat is busy, and the caller did not want to wait (any longer)
-      ChatChanged           412  If-Match names an older revision; the answer has what came since
+      IdempotencyConflict   409  the same Idempotency-Key with a different body
+      TurnInProgress        409  the chat is busy, and the caller would not wait (any longer)
+      ChatChanged           412  If-Match names an older revision; the newer messages are attached
       BodyTooLarge          413
       PromptTooLong         413
       RateLimited           429  rate_limited budget_exhausted
-      InternalError         500  a bug of ours; the log has the details
-      UpstreamRefused       502  the model API said no, or broke off
-      UpstreamUnavailable   503  after the retries; nothing was stored
+      InternalError         500  a bug; the log has the details
+      UpstreamRefused       502  the model API refused the request, or broke off
+      UpstreamUnavailable   503  the model API failed after all retries; nothing was stored
       StoreUnavailable      503  Redis cannot be reached
       NoAgent               503  no agent is connected
       UpstreamTimeout       504  the model was silent for too long
 
-Only `web` and the dialects render them.
+Only `web` renders them.
 """
 
 from typing import Any
 
 
 class ChatkeepError(Exception):
-    """A fact a client is told about; `headers` go into the HTTP answer as they are."""
+    """An error shown to the client; `headers` are added to the HTTP response."""
 
     status = 500
     code = "internal_error"
@@ -51,11 +52,11 @@ class ChatkeepError(Exception):
 
     @property
     def type(self) -> str:
-        """OpenAI's word for whose fault it was."""
+        """OpenAI's `type` of the error: the client's fault, or the server's."""
         return "invalid_request_error" if self.status < 500 else "api_error"
 
     def body(self) -> dict[str, Any]:
-        """The one shape every error is shown in."""
+        """The error as JSON, in OpenAI's format."""
         error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
         return {"error": error}
 
@@ -68,7 +69,7 @@ class InvalidRequest(ChatkeepError):
 
 
 class KeyRejected(ChatkeepError):
-    """A key came, and it is not, or not any more, one that opens this."""
+    """The key is unknown, expired or revoked."""
 
     status = 401
     code = "key_rejected"
@@ -78,20 +79,20 @@ class KeyRejected(ChatkeepError):
 
 
 class KeyMissing(KeyRejected):
-    """No key came."""
+    """The request has no key."""
 
     code = "key_missing"
 
 
 class NotAllowed(ChatkeepError):
-    """The key is good, but not for this."""
+    """The key is valid, but has no right to this."""
 
     status = 403
     code = "not_allowed"
 
 
 class NotFound(ChatkeepError):
-    """There is nothing there, or it belongs to somebody else: nobody can tell which."""
+    """It does not exist, or belongs to another owner: the client cannot tell which."""
 
     status = 404
     code = "not_found"
@@ -111,20 +112,20 @@ class TurnInProgress(ChatkeepError):
     code = "turn_in_progress"
 
     def __init__(self, message: str, *, retry_after: int = 1) -> None:
-        # The OpenAI SDKs would hammer a 409 on their own; this header stops them.
+        # The OpenAI SDKs retry a 409 at once unless this header forbids it.
         headers = {"x-should-retry": "false"}
         super().__init__(message, retry_after=retry_after, headers=headers)
 
 
 class IdempotencyConflict(ChatkeepError):
-    """The same Idempotency-Key came with another body."""
+    """The same Idempotency-Key was sent with a different body."""
 
     status = 409
     code = "idempotency_conflict"
 
 
 class ChatChanged(ChatkeepError):
-    """The chat is not at the revision the caller has seen; `messages` is what came since."""
+    """The chat is past the revision in If-Match; `messages` are those added since."""
 
     status = 412
     code = "chat_changed"
@@ -152,18 +153,18 @@ class PromptTooLong(ChatkeepError):
 
 
 class RateLimited(ChatkeepError):
-    """The owner, or everybody together, has had as much as is allowed for now."""
+    """A rate limit or budget, of the owner or of all owners together, is exhausted."""
 
     status = 429
     code = "rate_limited"
 
 
 class InternalError(ChatkeepError):
-    """A bug of ours: the log has the details, the client gets none."""
+    """A bug; the log has the details, the client gets none."""
 
 
 class UpstreamRefused(ChatkeepError):
-    """The model API said 4xx, or broke off in the middle of an answer."""
+    """The model API answered 4xx, or broke off in the middle of an answer."""
 
     status = 502
     code = "upstream_refused"
@@ -184,7 +185,7 @@ class StoreUnavailable(ChatkeepError):
 
 
 class NoAgent(ChatkeepError):
-    """No agent is connected that could answer."""
+    """No agent is connected."""
 
     status = 503
     code = "no_agent"

@@ -1,16 +1,18 @@
-"""What a turn tells its clients while it runs: started, deltas, and exactly one ending."""
+"""The events of a turn: started, deltas, and exactly one ending."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
 from chat.core.messages import Status
 
 Ending = Literal["completed", "cancelled", "failed", "interrupted"]
+#: Why a turn has to end early: a client's stop, a newer message in its place, or its instance is gone.
+StopReason = Literal["cancelled", "rollback", "interrupted"]
 
 
 class TurnIds(msgspec.Struct, frozen=True):
-    """By what names a turn is known."""
+    """The ids of a turn, as clients see them."""
 
     turn_id: str
     chat_id: str
@@ -19,24 +21,24 @@ class TurnIds(msgspec.Struct, frozen=True):
 
 
 class Started(msgspec.Struct, frozen=True):
-    """The turn has begun; for who resumes it, with the place they resume at."""
+    """The turn has begun; `offset` is where a client resumes it, 0 for a new one."""
 
     ids: TurnIds
     offset: int = 0
 
 
 class Delta(msgspec.Struct, frozen=True):
-    """The next piece of the answer; `offset` counts the code points up to and with it."""
+    """The next piece of the answer; `offset` is the number of code points up to its end."""
 
     text: str
     offset: int
 
 
 class KeepAlive(msgspec.Struct, frozen=True):
-    """The model is silent, the turn is not over."""
+    """The model is silent; the turn goes on."""
 
 
-#: What is stored of a turn that ended so, if anything is.
+#: The status of the stored message, if the turn leaves one.
 STATUS_OF: dict[Ending, Status] = {
     "completed": "completed",
     "cancelled": "cancelled",
@@ -46,7 +48,7 @@ STATUS_OF: dict[Ending, Status] = {
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """The last event: `message` is the stored message as JSON, `error` the body of an error."""
+    """The last event; `message` is the stored message as JSON, `error` the error as JSON."""
 
     ending: Ending
     offset: int
@@ -55,3 +57,10 @@ class Ended(msgspec.Struct, frozen=True):
 
 
 Event = Started | Delta | KeepAlive | Ended
+
+
+def read_stop_reason(raw: bytes) -> StopReason:
+    """As a log has it; an unknown one, of another version, interrupts."""
+    return next(
+        (reason for reason in get_args(StopReason) if reason.encode() == raw), "interrupted"
+    )

@@ -1,8 +1,18 @@
 """The client's half of HTTP/1.1 without any I/O. Protocol: RFC 9112.
 
-Written here, and not taken from http.client, because a turn must never block on the model: bytes
-are read when the socket has some, keep-alives go out while it has none, and whoever drives the
-socket (a thread today) feeds this decoder.
+Sans I/O, because a turn must never block on the model: whoever drives the socket feeds the decoder
+with the bytes that are there. Why not a library, measured in one run (Python 3.11, microseconds):
+
+                                        here    httptools (llhttp, C)    h11
+    a streamed chunk of 269 bytes       0.76    0.18                     5.0
+    the same, with its SSE and JSON     2.6     1.9                      6.9
+    a response that is not streamed     5.0     4.7                      46
+    import, milliseconds                0.23    0.69
+
+A chunk costs 15 to 60 microseconds on its whole way, so httptools would save 1 to 4 % of it. It
+would need a framing of its own beside it all the same (it does not expose llhttp_finish, so a body
+that ends with the connection has to be distinguished here), refuses what odd servers send (chunks
+with bare LFs, a Content-Length twice or beside chunks), and is one more binary to pin.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,8 +34,7 @@ def encode_post(path: str, host: str, headers: Mapping[str, str], body: bytes) -
 class ResponseDecoder:
     """Bytes of one response in, in pieces of any size; bytes of its body out.
 
-    `status` is 0 until the head has come (1xx heads are skipped); `complete` says that the body is
-    whole; `reusable` that the connection may carry another request after it.
+    `status` is 0 until the head has come (1xx heads are skipped); `complete`: the body is whole.
     """
 
     def __init__(self) -> None:
@@ -40,6 +49,7 @@ class ResponseDecoder:
 
     @property
     def reusable(self) -> bool:
+        """Whether the connection may carry another request: nothing came after the response."""
         return self.complete and self._keep_alive and self._at == len(self._buffer)
 
     def receive(self, piece: bytes) -> bytes:
@@ -78,7 +88,7 @@ class ResponseDecoder:
         if self.status in (204, 304):
             self.complete = True
         elif "chunked" in self.headers.get("transfer-encoding", "").lower():
-            self._step = self._read_chunk_size
+            self._step = self._read_chunks
         elif "content-length" in self.headers:
             self._left = _number(self.headers["content-length"], 10)
             self._step = self._read_length
@@ -97,13 +107,20 @@ class ResponseDecoder:
         self.complete = self._left == 0
         return False
 
-    def _read_chunk_size(self, body: list[bytes]) -> bool:
-        line = self._find_line()
-        if line is None:
-            return False
-        self._left = _number(line.partition(b";")[0].strip().decode("latin-1"), 16)
-        self._step = self._read_chunk if self._left else self._read_trailer
-        return True
+    def _read_chunks(self, body: list[bytes]) -> bool:
+        """All that the buffer holds, in one loop: this is what every streamed chunk runs through."""
+        while (line := self._find_line()) is not None:
+            size = _number(line.partition(b";")[0].strip(), 16)
+            if size == 0:
+                self._step = self._read_trailer
+                return True
+            end = self._at + size
+            if self._buffer[end : end + 2] != b"\r\n":  # not whole yet, or an odd line end
+                self._left, self._step = size, self._read_chunk
+                return True
+            body.append(self._buffer[self._at : end])
+            self._at = end + 2
+        return False
 
     def _read_chunk(self, body: list[bytes]) -> bool:
         self._take(body)
@@ -116,7 +133,7 @@ class ResponseDecoder:
         if line:
             raise ProtocolError("a chunk is longer than its size")
         if line is not None:
-            self._step = self._read_chunk_size
+            self._step = self._read_chunks
         return line is not None
 
     def _read_trailer(self, body: list[bytes]) -> bool:
@@ -156,7 +173,7 @@ def _read_headers(lines: list[str]) -> dict[str, str]:
     return {name.strip().lower(): value.strip() for name, _, value in pairs}
 
 
-def _number(digits: str, base: int) -> int:
+def _number(digits: str | bytes, base: int) -> int:
     # int() alone would take "+5", "-5" and "1_0" as well.
     if not digits.isalnum():
         raise ProtocolError("a size in the response is not a number")

@@ -1,4 +1,4 @@
-"""How much an owner may have, how it is written in settings and in Redis, what it costs. Pure."""
+"""Limits and prices: how settings and Redis write them, how near an owner is to a limit. Pure."""
 
 import re
 
@@ -10,11 +10,12 @@ _PRICE = re.compile(r"([^=\s]+)=([0-9.]+)/([0-9.]+)")
 _MILLION = 1_000_000
 NO_RATES = "none"
 
-Prices = dict[str, tuple[float, float]]  # dollars for a million tokens, in and out
+#: Dollars for a million prompt tokens and completion tokens, by the beginning of a model's name.
+Prices = dict[str, tuple[float, float]]
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """Of turns in a time, tokens in a day (UTC), turns at once; empty and 0 mean no limit."""
+    """Turns per period, tokens per day (UTC), turns at once; empty and 0 mean no limit."""
 
     rate_limit: str = ""
     daily_token_budget: int = 0
@@ -22,19 +23,19 @@ class Limits(msgspec.Struct, frozen=True):
 
     @property
     def rates(self) -> str:
-        """As the scripts read it: `<turns>/<seconds>`, one after the other."""
+        """The rates as the scripts read them: `<turns>/<seconds>`, separated by spaces."""
         return " ".join(f"{count}/{_SECONDS[unit]}" for count, unit in read_rates(self.rate_limit))
 
 
 class RateStatus(msgspec.Struct, frozen=True):
-    """How far an owner is from the tightest of its rates."""
+    """How far an owner is from the limit that is nearest."""
 
     limit: int
     remaining: int
     reset_ms: int
 
     def headers(self) -> dict[str, str]:
-        """The RateLimit fields of draft-ietf-httpapi-ratelimit-headers-07; nothing without a limit."""
+        """The headers of draft-ietf-httpapi-ratelimit-headers-07; none without a limit."""
         if not self.limit:
             return {}
         return {
@@ -49,7 +50,7 @@ class RateStatus(msgspec.Struct, frozen=True):
 
 
 def read_rates(text: str) -> list[tuple[int, str]]:
-    """`60/minute, 500/day`; raises ValueError."""
+    """Turns and units from `60/minute, 500/day`; raises ValueError."""
     rates = []
     for part in filter(None, map(str.strip, text.split(","))):
         match = _RATE.fullmatch(part)
@@ -60,14 +61,14 @@ def read_rates(text: str) -> list[tuple[int, str]]:
 
 
 def write_rates(rates: str) -> str:
-    """Back from what the scripts read."""
+    """Rates in the form of settings, from the form of the scripts."""
     names = {str(seconds): unit for unit, seconds in _SECONDS.items()}
     pairs = (rate.split("/") for rate in rates.split() if "/" in rate)
     return ",".join(f"{count}/{names[seconds]}" for count, seconds in pairs) or NO_RATES
 
 
 def read_prices(text: str) -> Prices:
-    """`gpt-x=0.25/2.00, ...`: dollars for a million tokens in and out; raises ValueError."""
+    """Prices from `gpt-x=0.25/2.00, ...`; raises ValueError."""
     prices = {}
     for part in filter(None, map(str.strip, text.split(","))):
         match = _PRICE.fullmatch(part)
@@ -78,7 +79,7 @@ def read_prices(text: str) -> Prices:
 
 
 def cost(prices: Prices, model: str, prompt: int, completion: int) -> float | None:
-    """Dollars; of the longest name in the table that the model's name begins with."""
+    """Dollars, at the price of the longest prefix of the model's name; None when there is none."""
     names = [name for name in prices if model.startswith(name)]
     if not names:
         return None

@@ -1,7 +1,7 @@
-"""The values of a chat: messages, usage, and the ids that tie a turn together.
+"""The values of a chat: messages, usage, requests for turns, and the ids of a turn.
 
-Stored messages are JSON in exactly the shape a client sees, so that history is answered, and
-replayed to the model, without being decoded.
+Stored messages are JSON exactly as clients see them, so that the history is answered, and sent to
+the model, without being decoded.
 """
 
 import datetime
@@ -23,7 +23,7 @@ class ChatRef(msgspec.Struct, frozen=True):
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """Tokens as the upstream counted them."""
+    """Tokens as the model API counted them."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -38,7 +38,7 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class UserMessage(msgspec.Struct, frozen=True):
-    """What the person said; `content` is JSON text, or a JSON list of content parts."""
+    """A user's message; `content` is a JSON string, or a JSON list of content parts."""
 
     id: str
     role: str
@@ -49,7 +49,7 @@ class UserMessage(msgspec.Struct, frozen=True):
 
 
 class AssistantMessage(msgspec.Struct, frozen=True):
-    """What the model said."""
+    """The model's answer."""
 
     id: str
     role: str
@@ -65,7 +65,7 @@ class AssistantMessage(msgspec.Struct, frozen=True):
 
 
 class Chat(msgspec.Struct, frozen=True):
-    """A chat as its owner sees it, without its messages."""
+    """A chat as its owner sees it, without messages."""
 
     id: str
     title: str | None
@@ -80,7 +80,7 @@ class Chat(msgspec.Struct, frozen=True):
 
 
 class Repeat(msgspec.Struct, frozen=True):
-    """An idempotency key: its field of the chat, and what the body must hash to."""
+    """An idempotency key: its field in the chat's record, and the hash of the request's body."""
 
     field: str
     body_hash: str
@@ -88,11 +88,11 @@ class Repeat(msgspec.Struct, frozen=True):
 
 
 class Ask(msgspec.Struct, frozen=True):
-    """What a client wants of a turn, whichever dialect it spoke.
+    """A client's request for a turn, in any dialect.
 
-    It rests with the running turn in Redis, so that anybody can end the turn in its place.
-    `revision`: the chat must be at this one; `must_exist`: the chat must be there already;
-    `title`: for a chat that has none; `prefers_agents`: if one is connected, whatever the model.
+    Redis keeps it beside the running turn, so that any instance can end a turn whose own has died.
+    `revision`: the chat must be at this one; `must_exist`: the chat must exist already;
+    `title`: for a chat that has none; `prefers_agents`: use a connected agent, whatever the model.
     """
 
     content: msgspec.Raw
@@ -113,19 +113,19 @@ class Ask(msgspec.Struct, frozen=True):
 
 
 def plain_text(content: msgspec.Raw) -> str:
-    """What a person said, without pictures and the like."""
-    said = msgspec.json.decode(content)
-    if isinstance(said, str):
-        return said
-    return "\n".join(part["text"] for part in said if part["type"] == "text")
+    """The text of a user message, without images and other parts."""
+    decoded = msgspec.json.decode(content)
+    if isinstance(decoded, str):
+        return decoded
+    return "\n".join(part["text"] for part in decoded if part["type"] == "text")
 
 
-def first_words(content: msgspec.Raw) -> str:
-    """A short title for a chat, from what is said first."""
-    words = " ".join(plain_text(content).split())
-    if len(words) <= _TITLE_CHARACTERS:
-        return words
-    return words[:_TITLE_CHARACTERS].rpartition(" ")[0].rstrip(",.;:") + "…"
+def short_title(content: msgspec.Raw) -> str:
+    """A title made from the beginning of a chat's first message."""
+    text = " ".join(plain_text(content).split())
+    if len(text) <= _TITLE_CHARACTERS:
+        return text
+    return text[:_TITLE_CHARACTERS].rpartition(" ")[0].rstrip(",.;:") + "…"
 
 
 def write_user_message(ref: "TurnRef", ask: Ask, *, began_ms: int, parent_id: str | None) -> bytes:
@@ -174,7 +174,7 @@ def write_assistant_message(
 def read_message(message: bytes) -> UserMessage | AssistantMessage:
     """A stored message."""
     if _with_role.decode(message).role == "user":
-        return _said.decode(message)
+        return _user_message.decode(message)
     return _answer.decode(message)
 
 
@@ -191,16 +191,16 @@ class _WithRole(msgspec.Struct, frozen=True):
 
 
 _with_role = msgspec.json.Decoder(_WithRole)
-_said = msgspec.json.Decoder(UserMessage)
+_user_message = msgspec.json.Decoder(UserMessage)
 _answer = msgspec.json.Decoder(AssistantMessage)
 _ID = re.compile(r"(?:msg|turn)_([0-9a-f]{1,8})([0-9a-f]{24})")
 
 
 class TurnRef(msgspec.Struct, frozen=True):
-    """Which turn: the place of its user message in the history, and a random nonce.
+    """A turn: the index of its user message in the history, and a random nonce.
 
-    All ids of a turn are made of these two, so any of them leads straight to its place in the
-    history list, and the nonce found there proves that it is the same turn.
+    All ids of a turn are made of these two, so that any of them leads straight to an index of the
+    history; the nonce of the message there proves that it is the same turn.
     """
 
     index: int
@@ -220,12 +220,12 @@ class TurnRef(msgspec.Struct, frozen=True):
 
 
 def new_nonce() -> str:
-    """96 random bits: the name, and the fencing token, of one turn."""
+    """96 random bits: the identity, and the fencing token, of one turn."""
     return secrets.token_hex(12)
 
 
 def find_ref(some_id: str) -> TurnRef | None:
-    """Read a message or turn id back; `index` is the place of that very message."""
+    """Parse a message id or turn id; `index` is that of the very message."""
     match = _ID.fullmatch(some_id)
     return TurnRef(int(match[1], 16), match[2]) if match else None
 

@@ -1,13 +1,14 @@
-"""What Redis says about a chat: the outcomes of an attempt to begin a turn, and what can be looked at."""
+"""What the store answers when a turn begins, what it shows of a chat, and what a turn ends with."""
 
 import msgspec
 
 from chat.core.limits import RateStatus
-from chat.core.messages import ChatRef, TurnRef
+from chat.core.messages import Ask, ChatRef, TurnRef, Usage
+from chat.core.usage import Used
 
 
 class Begun(msgspec.Struct, frozen=True):
-    """The lease is ours; `messages` are the stored messages from place `start` on."""
+    """The lease is ours; `messages` are the stored messages from index `start` on."""
 
     ref: TurnRef
     now_ms: int
@@ -25,28 +26,31 @@ class Begun(msgspec.Struct, frozen=True):
 
 
 class Busy(msgspec.Struct, frozen=True):
-    """Another turn is running, or was, until its instance died."""
+    """Another turn holds the lease; `alive` is false once the lease has expired."""
 
     ref: TurnRef
     alive: bool
 
 
 class Known(msgspec.Struct, frozen=True):
-    """A turn with this idempotency key exists."""
+    """There is a turn with this idempotency key."""
 
     ref: TurnRef
     body_hash: str
 
 
 class Changed(msgspec.Struct, frozen=True):
-    """The chat is not at the expected revision; `messages` came after that."""
+    """The chat is not at the expected revision; `messages` were added since."""
 
     revision: int
     messages: list[bytes]
 
 
 class Limited(msgspec.Struct, frozen=True):
-    """The owner, or everybody, has had enough; `running` are the owner's turns, chat and begin in ms."""
+    """A limit of the owner, or of all owners together, is reached.
+
+    `reason` is rate, budget or turns; `running` are the owner's turns: chat, nonce, begin in ms.
+    """
 
     reason: str
     rate_status: RateStatus
@@ -62,7 +66,7 @@ Outcome = Begun | Busy | Known | Changed | Limited | NoRecord
 
 
 class Page(msgspec.Struct, frozen=True):
-    """Some messages of a history; `first` is the place of the oldest of them."""
+    """Some messages of a history or of one branch; `first` is the index of the oldest of them."""
 
     revision: int
     running: bool
@@ -71,7 +75,7 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class Look(msgspec.Struct, frozen=True):
-    """A chat's running turn, and the message that was asked for (or b"")."""
+    """A chat's running turn, and the message that was asked for; b"" when it does not exist."""
 
     running: TurnRef | None
     alive: bool
@@ -85,9 +89,30 @@ class Look(msgspec.Struct, frozen=True):
 
 
 class LogEnd(msgspec.Struct, frozen=True):
-    """What a streamed turn's log ends with: how, after how many characters, the last of them."""
+    """The last entry of a log: the ending, the answer's length, the text not yet in the log."""
 
     ending: str
     length: int
     rest: str
     error: bytes = b""
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """A turn that has ended, as `History.commit` stores it.
+
+    `answer` is the assistant's message as JSON. None in `usage`: the model did not report it; in
+    `start` and `forks`: the chat's stay as they are. `agent`: who answered, if it was an agent.
+    """
+
+    ref: TurnRef
+    ask: Ask
+    answer: bytes
+    log: LogEnd
+    used: Used
+    began_ms: int
+    now_ms: int
+    parent_id: str | None
+    usage: Usage | None = None
+    start: int | None = None
+    forks: str | None = None
+    agent: str = ""

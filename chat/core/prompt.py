@@ -1,7 +1,7 @@
-"""History -> prompt: the instructions, and the newest whole turns that fit. Pure.
+"""Builds a prompt from the history: the instructions, and the newest whole turns that fit. Pure.
 
-When a prompt no longer fits, it is cut down to three quarters and not turn by turn, so that the
-provider's prefix cache stays warm over many turns; where the cut was made is kept with the chat.
+A prompt that no longer fits is cut to three quarters, not turn by turn, so that the provider's
+prefix cache stays warm over many turns; the index of the cut is stored with the chat.
 """
 
 import msgspec
@@ -22,7 +22,7 @@ _messages = msgspec.json.Decoder(list[PromptMessage])
 
 
 class Prompt(msgspec.Struct, frozen=True):
-    """`start` is the place in the history of the oldest message that is replayed."""
+    """`start` is the index in the history of the oldest message in the prompt."""
 
     messages: list[PromptMessage]
     start: int
@@ -32,24 +32,24 @@ class Prompt(msgspec.Struct, frozen=True):
 def build(
     system: str, history: list[bytes], new: msgspec.Raw, *, start: int, max_tokens: int
 ) -> Prompt:
-    """Put a prompt together; `history` holds stored messages, the first one at place `start`."""
+    """Build a prompt; `history` holds stored messages, the first one at index `start`."""
     head = [PromptMessage("system", msgspec.Raw(msgspec.json.encode(system)))] if system else []
-    asked = PromptMessage("user", new)
-    fixed = sum(estimate_tokens(message) for message in [*head, asked])
+    question = PromptMessage("user", new)
+    fixed = sum(estimate_tokens(message) for message in [*head, question])
     if fixed > max_tokens:
         raise PromptTooLong(
-            f"The message and its instructions are about {fixed} tokens; at most {max_tokens} fit.",
+            f"The message and instructions have about {fixed} tokens; the limit is {max_tokens}.",
             param="content",
         )
     replay = _messages.decode(b"[%b]" % b",".join(history))
     dropped, replayed = _fit(replay, max_tokens - fixed, max_tokens // 4)
-    return Prompt([*head, *replay[dropped:], asked], start + dropped, fixed + replayed)
+    return Prompt([*head, *replay[dropped:], question], start + dropped, fixed + replayed)
 
 
 def go_on(messages: list[PromptMessage], text: str) -> list[PromptMessage]:
-    """A prompt that asks the model to go on where it stopped for length."""
-    said = PromptMessage("assistant", msgspec.Raw(msgspec.json.encode(text)))
-    return [*messages, said, PromptMessage("user", _GO_ON)]
+    """A prompt that asks the model to continue an answer that stopped at the length limit."""
+    answer = PromptMessage("assistant", msgspec.Raw(msgspec.json.encode(text)))
+    return [*messages, answer, PromptMessage("user", _GO_ON)]
 
 
 def _fit(replay: list[PromptMessage], room: int, slack: int) -> tuple[int, int]:
@@ -66,12 +66,12 @@ def _fit(replay: list[PromptMessage], room: int, slack: int) -> tuple[int, int]:
 
 
 def estimate_text(text: str) -> int:
-    """Tokens of what the model said, by the same rough count."""
+    """Tokens of an answer, by the same estimate."""
     return -(-len(text.encode()) // _BYTES_PER_TOKEN)
 
 
 def estimate_tokens(message: PromptMessage) -> int:
-    """A rough count without a tokenizer: four bytes a token, a flat price for what is not text."""
+    """An estimate without a tokenizer: four bytes per token, a constant for other than text."""
     content = memoryview(message.content)
     if content[0] == _TEXT_BEGINS:
         return content.nbytes // _BYTES_PER_TOKEN + _TOKENS_PER_MESSAGE

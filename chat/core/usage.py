@@ -1,4 +1,4 @@
-"""What turns used, by owner, day and model, and what that cost. Pure."""
+"""What turns used by owner, day and model, and what it cost. Pure."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ COLUMNS = "owner day model requests prompt_tokens completion_tokens total_tokens
 
 
 class Used(msgspec.Struct, frozen=True):
-    """What a turn used, as the model API counted it, or else by estimate."""
+    """The tokens of a turn, as the model API counted them, or else estimated."""
 
     model: str
     prompt_tokens: int
@@ -26,7 +26,7 @@ class Used(msgspec.Struct, frozen=True):
         return self.prompt_tokens + self.completion_tokens
 
     def line(self, now_ms: int) -> str:
-        """As it is kept: `<day> <model> <requests> <prompt> <completion tokens>`."""
+        """As it is stored: `<day> <model> <requests> <prompt tokens> <completion tokens>`."""
         day = timestamp(now_ms)[:10]
         return f"{day} {self.model} 1 {self.prompt_tokens} {self.completion_tokens}"
 
@@ -42,23 +42,23 @@ class UsageRow(msgspec.Struct, frozen=True):
 
 
 def read_line(line: str) -> UsageRow:
-    """As `Used.line` writes it, or several of them added up."""
+    """Read a stored line: that of one turn, or the sum of several."""
     name, *numbers = line.rsplit(" ", 3)
     day, _, model = name.partition(" ")
     return UsageRow(day, model, *map(int, numbers))
 
 
 def oldest_day(now_ms: int) -> str:
-    """Usage of the days before is forgotten."""
+    """The first day whose usage is kept."""
     return timestamp(now_ms - _KEPT_DAYS * DAY_MS)[:10]
 
 
-def add_up(lines: Iterable[UsageRow], prices: Prices) -> dict[str, object]:
-    """Totals; the cost, in dollars, is None while no model among them has a price."""
+def add_up(rows: Iterable[UsageRow], prices: Prices) -> dict[str, object]:
+    """Totals; the cost, in dollars, is None when none of the models has a price."""
     total = {"requests": 0, "prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
     costs: list[float] = []
-    for line in lines:
-        numbers = row_of("", line, prices)
+    for row in rows:
+        numbers = row_of("", row, prices)
         for name in total:
             total[name] += int(str(numbers[name]))
         if isinstance(price := numbers["cost"], float):
@@ -66,16 +66,16 @@ def add_up(lines: Iterable[UsageRow], prices: Prices) -> dict[str, object]:
     return {**total, "cost": round(sum(costs), 6) if costs else None}
 
 
-def row_of(owner: str, line: UsageRow, prices: Prices) -> dict[str, object]:
-    """A line as the usage report shows it."""
-    tokens = (line.prompt_tokens, line.completion_tokens)
-    price = cost(prices, line.model, *tokens)
-    values = (owner, line.day, line.model, line.requests, *tokens, sum(tokens), price)
+def row_of(owner: str, row: UsageRow, prices: Prices) -> dict[str, object]:
+    """A row as the usage report shows it."""
+    tokens = (row.prompt_tokens, row.completion_tokens)
+    price = cost(prices, row.model, *tokens)
+    values = (owner, row.day, row.model, row.requests, *tokens, sum(tokens), price)
     return dict(zip(COLUMNS, values, strict=True))
 
 
 def write_csv(rows: Iterable[dict[str, object]]) -> bytes:
-    """RFC 4180, with a line of names."""
+    """CSV as RFC 4180 has it, with a header line."""
     out = io.StringIO()
     writer = csv.DictWriter(out, COLUMNS)
     writer.writeheader()

@@ -1,6 +1,9 @@
 """Process and sockets; knows no chat.
 
-relay.py      one thread that carries all streams, sockets to sockets
-sockets.py    waiting for a socket
-shutdown.py   SIGTERM
+intake.py          a request reaches the server's threads when it has come whole
+request_buffer.py  where one request ends in the bytes that come (pure)
+flow.py            work that never blocks, and the loop that drives one flow in one thread
+relay.py           one thread that drives many flows, each to its client's socket
+sockets.py         waiting for a socket, and being woken up
+shutdown.py        SIGTERM
 """

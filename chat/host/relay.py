@@ -1,12 +1,10 @@
-"""One thread that carries all turns of this process, all who follow turns, and all agents.
+"""One thread that drives many flows, each to its client: turns, their readers, agents.
 
-It waits for every model, every client, every agent and every reply of Redis to a reader at once.
-
-A request's own thread begins a turn, and hands over what flows from it (a `Source`) with its
-client's socket; then it is free for the next request. From there on the loop reads what comes,
-and writes it on, and never waits for anything else: a client that does not read has a buffer,
-and whatever takes time (storing the turn, calling the model again, asking Redis) is done by a few
-threads that work for all. A source is with one thread at a time, and clients are with the loop alone.
+It waits for every model, client, agent, and reply of Redis to a reader at once. A request's own
+thread begins a turn and hands it over as a `Source`, with its client's socket; then it is free for
+the next request. From there on the loop reads what comes and writes it on, and never blocks: a client
+that does not read has a backlog, and what takes time (storing a turn, calling the model, asking Redis)
+is done by a few workers. A source is with one thread at a time; clients are with the loop alone.
 
 The server ends its process as soon as it has nothing to serve. So one of its threads stays
 (`stay`) until nothing is carried any more.
@@ -26,62 +24,51 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Protocol
 
-_MAX_SILENCE_SECONDS = 0.5
-_LAST_WORDS_SECONDS = 10.0
+from chat.host.flow import TICK_SECONDS, WORK_DUE, DueAt, Flow, Readable, Wait
+from chat.host.sockets import WakeUpPipe
+
+_LINGER_SECONDS = 10.0
 _READ_BYTES = 65536
 _AFTER_FAILURE_SECONDS = 0.1
-# After each system call the loop waits for the interpreter, at most so long for each busy thread.
+# After each system call the loop waits for the interpreter lock, so long for each busy thread.
 _SWITCH_SECONDS = 0.0005
 log = logging.getLogger("chatkeep")
 
 
-class Source(Protocol):
-    """What flows to one client, as the bytes that go over its socket."""
-
-    @property
-    def ended(self) -> bool:
-        """Nothing more will come."""
+class Source(Flow[bytes], Protocol):
+    """A flow to one client: what comes of it are the bytes for the client's socket."""
 
     @property
     def needs_client(self) -> bool:
-        """When its client has left, it is closed; else it goes on, for nobody, to its end."""
+        """Whether it is finished when its client leaves; else it goes on to its end, for nobody."""
 
     @property
-    def most_waiting(self) -> int:
-        """So many bytes may wait for a client that does not read."""
+    def max_backlog(self) -> int:
+        """How many bytes may wait for a client that does not read."""
 
-    def fileno(self) -> int | None:
-        """What to wait for before `hear`; -1: for some time to pass; None: it is time to `work`."""
-
-    def hear(self) -> bytes:
-        """What has come, if anything; at once. Also asked when nothing came for a while."""
-
-    def work(self) -> bytes:
-        """Do the next thing that takes time."""
-
-    def close(self) -> None:
-        """Be done with it, without a client, also when it has not ended; takes time, like `work`."""
+    def finish(self) -> None:
+        """Settle everything, also when it has not ended; takes time, like `work`."""
 
 
 class Relay:
-    """Carries sources to their clients. Its threads are made at first use: the server forks."""
+    """Drives sources. Its threads are made at first use, because the server forks."""
 
     def __init__(self, keepalive_seconds: float, threads: int) -> None:
-        self._look_every = min(_MAX_SILENCE_SECONDS, keepalive_seconds)
+        self._tick_seconds = min(TICK_SECONDS, keepalive_seconds)
         self._workers = ThreadPoolExecutor(threads, "relay-worker")
         self._selector = selectors.DefaultSelector()
-        self._bell, self._ear = socket.socketpair()
+        self._wake_up = WakeUpPipe()
         self._calls: deque[Callable[[], None]] = deque()
-        self._timers: list[tuple[float, int, _Stream]] = []
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self._thread: threading.Thread | None = None
         self._changed = threading.Condition()
         self._streams: dict[Source, _Stream] = {}
         self._somebody_stays = False
 
-    def carry(self, source: Source, client: socket.socket) -> None:
-        """Take both over from the calling thread."""
-        stream = _Stream(source, client)
+    def carry(self, source: Source, client: socket.socket, finished: Callable[[], object]) -> None:
+        """Take both over from the calling thread; `finished` is called after `source.finish`."""
+        stream = _Stream(source, client, finished)
         with self._changed:
             self._streams[source] = stream
             if self._thread is None:
@@ -89,10 +76,10 @@ class Relay:
                 self._thread.start()
         self._call(partial(self._begin, stream))
 
-    def ring(self, source: Source) -> None:
-        """There is something to `hear` that `fileno` does not show; any thread may say so."""
+    def wake(self, source: Source) -> None:
+        """It has something that no descriptor shows; any thread may say so."""
         if stream := self._streams.get(source):
-            self._call(partial(self._answer_ring, stream))
+            self._call(partial(self._on_wake, stream))
 
     def stay(self) -> Iterator[bytes]:
         """Keep the calling thread, unless another one stays, while anything is carried; no bytes."""
@@ -109,66 +96,63 @@ class Relay:
     def _call(self, call: Callable[[], None]) -> None:
         """Have the loop do something."""
         self._calls.append(call)
-        try:
-            self._bell.send(b"\0")
-        except BlockingIOError:
-            pass  # it has rung often enough
+        self._wake_up.wake()
 
     def _run(self) -> None:
         sys.setswitchinterval(_SWITCH_SECONDS)
-        self._bell.setblocking(False)
-        self._ear.setblocking(False)
-        self._selector.register(self._ear, selectors.EVENT_READ, self._answer_calls)
+        self._selector.register(self._wake_up, selectors.EVENT_READ, self._run_calls)
         while True:
             try:
-                self._turn_over()
+                self._run_once()
             except Exception:  # one stream must not end all others
                 log.exception("the relay failed")
                 time.sleep(_AFTER_FAILURE_SECONDS)
 
-    def _turn_over(self) -> None:
-        """Wait until somebody has something, and see to it."""
+    def _run_once(self) -> None:
         spare = max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
         for key, _ in self._selector.select(spare):
             key.data()
-        self._look_at_the_silent()
+        now = time.monotonic()
+        while self._timers and self._timers[0][0] <= now:
+            heapq.heappop(self._timers)[2]()
 
-    def _answer_calls(self) -> None:
-        self._ear.recv(_READ_BYTES)
+    def _run_calls(self) -> None:
+        self._wake_up.drain()
         while self._calls:
             self._calls.popleft()()
 
-    def _look_at_the_silent(self) -> None:
-        """A turn may have been stopped, or want to say that it is alive; a client may be stuck."""
-        now = time.monotonic()
-        while self._timers and self._timers[0][0] <= now:
-            stream = heapq.heappop(self._timers)[2]
-            heard_lately = stream.heard_at + self._look_every > now
-            if stream.watched is not None and not heard_lately:
-                self._hear(stream)
-            if not stream.over_at:
-                self._look_again(stream, stream.heard_at if heard_lately else now)
-            elif stream.client and now < stream.over_at + _LAST_WORDS_SECONDS:
-                self._look_again(stream, now)
-            elif stream.client:
-                self._leave(stream)
-
-    def _look_again(self, stream: "_Stream", since: float) -> None:
-        due_at = since + self._look_every
-        heapq.heappush(self._timers, (due_at, next(self._numbers), stream))
+    def _call_at(self, at: float, call: Callable[[], None]) -> None:
+        heapq.heappush(self._timers, (at, next(self._numbers), call))
 
     def _begin(self, stream: "_Stream") -> None:
-        self._hear(stream)
-        self._look_again(stream, stream.heard_at)
+        self._read(stream)
+        self._call_at(stream.read_at + self._tick_seconds, partial(self._tick, stream))
 
-    def _answer_ring(self, stream: "_Stream") -> None:
-        if stream.watched is not None:  # else it will be asked what is next, by and by
-            self._hear(stream)
+    def _tick(self, stream: "_Stream") -> None:
+        """A turn may have been stopped, or owe a keep-alive; a client may be stuck."""
+        now = time.monotonic()
+        next_at = stream.read_at + self._tick_seconds
+        if next_at <= now:
+            next_at = now + self._tick_seconds
+            if stream.wait is not None:
+                self._read(stream)
+        if not stream.over_at or (stream.client and now < stream.over_at + _LINGER_SECONDS):
+            self._call_at(next_at, partial(self._tick, stream))
+        elif stream.client:
+            self._leave(stream)
 
-    def _hear(self, stream: "_Stream") -> None:
-        stream.heard_at = time.monotonic()
+    def _on_wake(self, stream: "_Stream") -> None:
+        if stream.wait is not None:  # else a worker has it, and it will be asked what is next
+            self._read(stream)
+
+    def _on_due(self, stream: "_Stream", wait: DueAt) -> None:
+        if stream.wait is wait:
+            self._read(stream)
+
+    def _read(self, stream: "_Stream") -> None:
+        stream.read_at = time.monotonic()
         try:
-            piece = stream.source.hear()
+            piece = stream.source.on_readable()
         except Exception:
             log.exception("a stream failed")
             self._give_up(stream)
@@ -180,7 +164,7 @@ class Relay:
         try:
             piece = stream.source.work()
             if stream.source.ended:
-                stream.source.close()
+                stream.finish()
         except Exception:
             log.exception("a stream failed")
             self._call(partial(self._give_up, stream))
@@ -188,33 +172,36 @@ class Relay:
             self._call(partial(self._pass_on, stream, piece))
 
     def _pass_on(self, stream: "_Stream", piece: bytes) -> None:
-        """Write what came, and see to it that somebody waits for what comes next."""
+        """Write what came, and see to what the source waits for next."""
+        source = stream.source
         if piece and stream.client:
             self._write(stream, stream.client, piece)
-        if not stream.client and stream.source.needs_client and not stream.source.ended:
-            self._give_up(stream)
-            return
-        wait_for = stream.source.fileno()
-        if wait_for != stream.watched:
-            self._watch(stream, wait_for)
-        if stream.source.ended:
+        if source.ended:
+            self._watch(stream, None)
             self._end(stream)
-        elif wait_for is None:
+        elif not stream.client and source.needs_client:
+            self._give_up(stream)
+        elif (wait := source.waits_for()) is WORK_DUE:
+            self._watch(stream, None)
             self._workers.submit(self._work, stream)
+        elif wait is not stream.wait and wait != stream.wait:
+            self._watch(stream, wait)
 
-    def _watch(self, stream: "_Stream", fd: int | None) -> None:
-        if stream.watched is not None and stream.watched >= 0:
-            self._selector.unregister(stream.watched)
-        stream.watched = fd
-        if fd is not None and fd >= 0:
-            self._selector.register(fd, selectors.EVENT_READ, partial(self._hear, stream))
+    def _watch(self, stream: "_Stream", wait: Wait | None) -> None:
+        if isinstance(stream.wait, Readable):
+            self._selector.unregister(stream.wait.fd)
+        stream.wait = wait
+        if isinstance(wait, Readable):
+            self._selector.register(wait.fd, selectors.EVENT_READ, partial(self._read, stream))
+        elif isinstance(wait, DueAt):
+            self._call_at(wait.at, partial(self._on_due, stream, wait))
 
     def _write(self, stream: "_Stream", client: socket.socket, piece: bytes) -> None:
-        if stream.waiting:
-            if len(stream.waiting) > stream.most_waiting:
+        if stream.backlog:
+            if len(stream.backlog) > stream.max_backlog:
                 self._hang_up(stream)
             else:
-                stream.waiting += piece
+                stream.backlog += piece
             return
         try:
             sent = client.send(piece)
@@ -224,8 +211,9 @@ class Relay:
             self._hang_up(stream)
             return
         if sent < len(piece):
-            stream.waiting = bytearray(piece[sent:])
-            stream.most_waiting = len(stream.waiting) + stream.source.most_waiting
+            stream.backlog = bytearray(piece[sent:])
+            # The piece itself makes nobody slow, however long it is.
+            stream.max_backlog = len(stream.backlog) + stream.source.max_backlog
             self._selector.register(client, selectors.EVENT_WRITE, partial(self._flush, stream))
 
     def _flush(self, stream: "_Stream") -> None:
@@ -233,12 +221,12 @@ class Relay:
         if not stream.client:
             return
         try:
-            del stream.waiting[: stream.client.send(stream.waiting)]
+            del stream.backlog[: stream.client.send(stream.backlog)]
         except BlockingIOError:
             return
         except OSError:
             self._hang_up(stream)
-        if not stream.waiting:
+        if not stream.backlog:
             if stream.client:
                 self._selector.unregister(stream.client)
             if stream.over_at:
@@ -249,11 +237,11 @@ class Relay:
         client, stream.client = stream.client, None
         if client is None:
             return
-        if stream.waiting:
+        if stream.backlog:
             self._selector.unregister(client)
-            stream.waiting = bytearray()
+            stream.backlog = bytearray()
         try:
-            # Closing on bytes that were not read would take back the last sent.
+            # close() with unread input sends RST, which can destroy our last bytes: drain first.
             client.recv(_READ_BYTES)
         except OSError:
             pass
@@ -261,7 +249,7 @@ class Relay:
 
     def _end(self, stream: "_Stream") -> None:
         stream.over_at = time.monotonic()
-        if not stream.waiting:
+        if not stream.backlog:
             self._leave(stream)
 
     def _give_up(self, stream: "_Stream") -> None:
@@ -269,14 +257,14 @@ class Relay:
         stream.over_at = time.monotonic()
         self._watch(stream, None)
         self._hang_up(stream)
-        self._workers.submit(self._close, stream)
+        self._workers.submit(self._finish, stream)
 
-    def _close(self, stream: "_Stream") -> None:
+    def _finish(self, stream: "_Stream") -> None:
         """Runs in one of the workers."""
         try:
-            stream.source.close()
+            stream.finish()
         except Exception:
-            log.exception("a stream could not be closed")
+            log.exception("a stream could not be finished")
         self._call(partial(self._leave, stream))
 
     def _leave(self, stream: "_Stream") -> None:
@@ -288,14 +276,21 @@ class Relay:
 
 
 class _Stream:
-    """A source and its client; `client` is None when it is gone, `watched` while a worker works."""
+    """A source and its client, None when it is gone; `wait` is None while a worker has the source."""
 
-    __slots__ = ("client", "heard_at", "most_waiting", "over_at", "source", "waiting", "watched")
+    __slots__ = "backlog client finished max_backlog over_at read_at source wait".split()
 
-    def __init__(self, source: Source, client: socket.socket) -> None:
+    def __init__(
+        self, source: Source, client: socket.socket, finished: Callable[[], object]
+    ) -> None:
         self.source = source
         self.client: socket.socket | None = client
-        self.watched: int | None = None
-        self.waiting = bytearray()
-        self.most_waiting = 0
-        self.heard_at = self.over_at = 0.0
+        self.finished = finished
+        self.wait: Wait | None = None
+        self.backlog = bytearray()
+        self.max_backlog = 0
+        self.read_at = self.over_at = 0.0
+
+    def finish(self) -> None:
+        self.source.finish()
+        self.finished()

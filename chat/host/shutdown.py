@@ -1,7 +1,7 @@
-"""Know when the platform wants this process to end.
+"""Notice when the platform ends this process.
 
 Cloud Run sends SIGTERM and, ten seconds later, SIGKILL. The server's own handler belongs to its
-main thread and only stops it from accepting; the threads that serve requests are told nothing. So
+main thread and only stops it from accepting; the threads that serve requests do not learn of it. So
 faulthandler, which may be used from any thread and calls the server's handler afterwards, writes
 into a pipe that a thread of ours waits on.
 """
@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 
-_LET_RUN_SECONDS = 7.0
+_GRACE_SECONDS = 7.0
 
 
 class Shutdown:
@@ -37,4 +37,4 @@ class Shutdown:
 
     def _wait(self, receiver: int) -> None:
         os.read(receiver, 1)
-        self._due_at = time.monotonic() + _LET_RUN_SECONDS
+        self._due_at = time.monotonic() + _GRACE_SECONDS

@@ -1,7 +1,7 @@
-"""Who answers a turn.
+"""Who answers a turn: the model API or an agent.
 
-choice.py     which model answers, and what it is asked
+choice.py     which of them answers, and the request it gets
 upstream.py   the model API: connections, retries, errors
-titles.py     ask the model for a chat's title
-agents/       machines that dial in and answer
+titles.py     titles of chats, made by the model
+agents/       machines that connect and answer
 """

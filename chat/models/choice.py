@@ -1,4 +1,4 @@
-"""Which model answers a turn, the model API's or an agent, and what it is asked."""
+"""Chooses who answers a turn, the model API or an agent, and writes the request."""
 
 import uuid
 from collections.abc import Callable
@@ -14,12 +14,12 @@ from chat.models.agents.wire import Question
 from chat.models.upstream import ModelCall, Upstream
 from chat.settings import AGENT, Settings
 
-#: Call the model; given what it has said so far, to go on from there.
+#: Calls the model; given the answer so far, asks it to continue from there.
 Calls = Callable[[str], ModelCall]
 
 
 class Models:
-    """All who can answer."""
+    """The model API and the agents."""
 
     def __init__(self, upstream: Upstream, agents: Agents, settings: Settings) -> None:
         self._upstream = upstream
@@ -27,12 +27,12 @@ class Models:
         self._settings = settings
 
     def check(self, model: str) -> None:
-        """Raises NotAllowed for a model that may not be asked for; "" is the default one."""
+        """Raises NotAllowed for a model that clients may not name; "" is the default one."""
         if model and not self._settings.may_name(model):
-            raise NotAllowed("This model may not be used here.", param="model")
+            raise NotAllowed("This model is not allowed.", param="model")
 
     def name(self, begun: Begun, ask: Ask) -> str:
-        """The model a turn is for; raises NotAllowed."""
+        """The model of a turn. Raises NotAllowed."""
         model = ask.model or begun.model or self._settings.gpt_model
         self.check(model)
         return model
@@ -40,7 +40,7 @@ class Models:
     def open(
         self, chat: ChatRef, begun: Begun, ask: Ask, prompt: Prompt, parent_id: str | None
     ) -> tuple[str, Calls]:
-        """Who answers, and how to call it. Raises NotAllowed and NoAgent."""
+        """(the model, how to call it). Raises NotAllowed and NoAgent."""
 
         def ask_agent(text: str) -> ModelCall:
             question = self._question(chat, begun.ref, ask, prompt, parent_id, text)
@@ -92,12 +92,12 @@ class Models:
         )
 
     def _max_tokens(self, ask: Ask) -> int | None:
-        most = self._settings.max_output_tokens
-        return min(ask.max_tokens or most, most) if most else ask.max_tokens
+        limit = self._settings.max_output_tokens
+        return min(ask.max_tokens or limit, limit) if limit else ask.max_tokens
 
 
 class _FirstCallMade:
-    """Calls of which the first has been made already."""
+    """`Calls` whose first call has been made already."""
 
     def __init__(self, first: ModelCall, again: Calls) -> None:
         self._first: ModelCall | None = first
@@ -109,5 +109,5 @@ class _FirstCallMade:
 
 
 def _conversation(chat: ChatRef) -> str:
-    """What agents know a chat by: two owners' chats may have the same id."""
+    """The chat's id as agents see it: unique even if two owners use the same chat id."""
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{chat.owner}\n{chat.id}"))

@@ -1,7 +1,7 @@
-"""Ask the model for a chat's title: once, after the answer is out, and never instead of a person's.
+"""Asks the model for a chat's title: once, after the first answer, unless the client gave one.
 
-The one place that uses the openai SDK. It takes a second to import, so that is done here, in a
-thread of its own, and never on the way to an answer.
+The only place that uses the openai SDK. Importing it takes a second, so that happens in a thread of
+its own, never on the way to an answer.
 """
 
 import logging
@@ -14,19 +14,19 @@ from chat.store.chats import Chats
 _SECONDS = 30.0
 _MAX_CHARACTERS = 80
 _MAX_SHOWN = 2000
-_WISH = "Give this conversation a title of at most six words. Answer with the title alone."
+_INSTRUCTIONS = "Give this conversation a title of at most six words. Answer with the title alone."
 log = logging.getLogger("chatkeep")
 
 
 class Titles:
-    """Gives new chats their titles."""
+    """Gives new chats a title made by the model."""
 
     def __init__(self, chats: Chats, settings: Settings) -> None:
         self._chats = chats
         self._settings = settings
 
     def wanted(self, ask: Ask, message: bytes) -> bool:
-        """Whether this was a chat's first turn, and nobody gave it a title."""
+        """Whether to make one: this was the chat's first turn, and its client gave no title."""
         ref = find_ref(read_answer(message).id)
         return (
             self._settings.titles == "model"
@@ -36,17 +36,17 @@ class Titles:
         )
 
     def make(self, chat: ChatRef, ask: Ask, message: bytes) -> None:
-        """Start making one; returns at once."""
+        """Start making a title; returns at once."""
         threading.Thread(target=self._make, args=(chat, ask, message), daemon=True).start()
 
     def _make(self, chat: ChatRef, ask: Ask, message: bytes) -> None:
         try:
-            said, answer = plain_text(ask.content), read_answer(message).content
-            title = self._ask_model(f"{said[:_MAX_SHOWN]}\n\n{answer[:_MAX_SHOWN]}")
+            question, answer = plain_text(ask.content), read_answer(message).content
+            title = self._ask_model(f"{question[:_MAX_SHOWN]}\n\n{answer[:_MAX_SHOWN]}")
             if title:
                 self._chats.retitle(chat, title)
-        except Exception as error:  # the chat keeps its first words
-            log.warning("no title from the model: %s", type(error).__name__)
+        except Exception as error:  # a title is not worth more: the chat keeps its short title
+            log.warning("the model made no title: %s", type(error).__name__)
 
     def _ask_model(self, conversation: str) -> str:
         import openai
@@ -59,7 +59,7 @@ class Titles:
             made = client.chat.completions.create(
                 model=self._settings.gpt_model,
                 messages=[
-                    {"role": "system", "content": _WISH},
+                    {"role": "system", "content": _INSTRUCTIONS},
                     {"role": "user", "content": conversation},
                 ],
             )

@@ -1,8 +1,7 @@
-"""The model API: one call is attempts, waits between them, and then the bytes of an answer.
+"""The model API: a call is attempts with pauses between them, then the bytes of an answer.
 
-Nothing here waits longer than it is told to (but for connecting), so that whoever drives a turn
-can do other things while the model is silent. The bytes are read from the socket as they come (see
-`http1`). Behaves towards the API as the openai SDK does.
+Only `work` (connecting, sending) and `drain` take time; `read` never blocks, so that one thread can
+drive many turns. Bytes are decoded as they arrive (see `http1`). Retries as the openai SDK does.
 """
 
 import contextlib
@@ -18,7 +17,8 @@ from urllib.parse import urlsplit
 from chat.core.completions import describe_error
 from chat.core.errors import ChatkeepError, UpstreamRefused, UpstreamTimeout, UpstreamUnavailable
 from chat.core.http1 import ProtocolError, ResponseDecoder, encode_post
-from chat.host.sockets import shows_something
+from chat.host.flow import WORK_DUE, DueAt, Readable, Wait
+from chat.host.sockets import wait_readable
 
 RETRIES = 2
 _RETRIED = frozenset({408, 409, 429})
@@ -26,7 +26,7 @@ _MAX_WAIT_SECONDS = 120
 _CONNECT_SECONDS = 5.0
 _SEND_SECONDS = 30.0
 _DRAIN_SECONDS = 0.1
-_READ_BYTES = 65536  # more than a TLS record has: none is left half read, unseen by who waits
+_READ_BYTES = 65536  # more than a TLS record: a select() would not show decrypted leftovers
 log = logging.getLogger("chatkeep")
 
 
@@ -43,7 +43,7 @@ class Upstream:
         self._idle: list[socket.socket] = []
 
     def call(self, body: bytes) -> "Call":
-        """Start a call of /chat/completions; nothing is sent before its first `read`."""
+        """A call of /chat/completions; nothing is sent before its first `work`."""
         headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         if self.key:
             headers["Authorization"] = f"Bearer {self.key}"
@@ -54,13 +54,13 @@ class Upstream:
         return Call(self, encode_post(path, host, headers, body))
 
     def take(self) -> tuple[socket.socket, bool]:
-        """A connection, and whether it has carried a request before; raises OSError."""
+        """(a connection, whether it has been used before). Raises OSError."""
         with contextlib.suppress(IndexError):
             while True:
                 connection = self._idle.pop()
-                if not shows_something(connection, 0):
+                if not wait_readable(connection, 0):
                     return connection, True
-                connection.close()  # by the other side too, or it says what nobody asked for
+                connection.close()  # EOF, or bytes that belong to no request
         return self._connect(), False
 
     def give_back(self, connection: socket.socket) -> None:
@@ -81,19 +81,22 @@ class Upstream:
 
 
 class ModelCall(Protocol):
-    """What a turn hears an answer from: the model API, or an agent."""
+    """A call that yields the bytes of an answer, from the model API or from an agent."""
 
     answering: bool
 
     @property
     def agent(self) -> str:
-        """Which agent answers, if one does."""
+        """The agent that answers; "" if none does."""
 
-    def fileno(self) -> int | None:
-        """What shows when there is something to `read`; None while that is not all."""
+    def waits_for(self) -> Wait:
+        """Readable: `read` is due then; work due: `work`, and then `read`."""
 
-    def read(self, timeout: float) -> bytes | None:
-        """Wait at most `timeout` seconds for bytes of the answer; b"" is its end, None "not yet"."""
+    def work(self) -> None:
+        """Do what takes time, if anything is to be done."""
+
+    def read(self) -> bytes | None:
+        """What has come of the answer, at once; b"" is its end, None "nothing yet"."""
 
     def drain(self) -> None:
         """After the last event: leave everything in order."""
@@ -102,7 +105,7 @@ class ModelCall(Protocol):
 
 
 class Call:
-    """One call: `read` it until it returns b"", or raises what the client is to be told."""
+    """One call: `work` and `read` until `read` returns b"" or raises a ChatkeepError."""
 
     agent = ""
 
@@ -111,38 +114,55 @@ class Call:
         self._upstream = upstream
         self._request = request
         self._connection: socket.socket | None = None
+        self._readable: Readable | None = None
         self._response = ResponseDecoder()
         self._reused = False
         self._error_body = b""
         self._attempts = 0
-        self._attempt_at = self._heard_at = time.monotonic()
+        self._attempt_at = self._received_at = time.monotonic()
 
-    def read(self, timeout: float) -> bytes | None:
-        """Wait at most `timeout` seconds for bytes of the answer; b"" is its end, None "not yet".
+    def waits_for(self) -> Wait:
+        if self._readable and not self._response.complete:
+            return self._readable
+        if self._connection is None and time.monotonic() < self._attempt_at:
+            return DueAt(self._attempt_at)
+        return WORK_DUE
+
+    def work(self) -> None:
+        """The next attempt, when it is time for one. Raises UpstreamUnavailable."""
+        if self._connection or time.monotonic() < self._attempt_at:
+            return
+        self._attempts += 1
+        self._response, self._error_body, self._reused = ResponseDecoder(), b"", False
+        try:
+            self._connection, self._reused = self._upstream.take()
+            _send(self._connection, self._request)
+        except (OSError, UnicodeError) as error:  # UnicodeError: an impossible host name
+            self._retry(f"could not be reached ({type(error).__name__})", stale=self._reused)
+            return
+        self._readable = Readable(self._connection.fileno())
+        self._received_at = time.monotonic()
+
+    def read(self) -> bytes | None:
+        """What has come of the answer, at once; b"" is its end, None "nothing yet".
 
         Raises UpstreamRefused, UpstreamUnavailable and UpstreamTimeout; ProtocolError when the
         answer, once begun, breaks off.
         """
-        if self._connection is None and not self._attempt(timeout):
+        if self._connection is None:
             return None
         if self._response.complete:
             return b""
-        piece = self._receive(timeout)
+        piece = _receive_now(self._connection)
         if piece is None:
             self._check_silence()
             return None
-        self._heard_at = time.monotonic()
+        self._received_at = time.monotonic()
         return self._decode(piece)
-
-    def fileno(self) -> int | None:
-        """The socket that shows when there is something to `read`; None while that is not all."""
-        if self._connection is None or self._response.complete:
-            return None
-        return self._connection.fileno()
 
     def close(self) -> None:
         """Give the connection back if it can be used again, else close it."""
-        connection, self._connection = self._connection, None
+        connection, self._connection, self._readable = self._connection, None, None
         if connection is None:
             return
         if self._response.reusable:
@@ -155,39 +175,14 @@ class Call:
         deadline = time.monotonic() + _DRAIN_SECONDS
         try:
             while self._connection and not self._response.complete:
-                piece = self._receive(max(0.0, deadline - time.monotonic()))
+                wait_readable(self._connection, max(0.0, deadline - time.monotonic()))
+                piece = _receive_now(self._connection)
                 if not piece:
                     break
                 self._response.receive(piece)
         except (OSError, ProtocolError):
             pass
         self.close()
-
-    def _attempt(self, timeout: float) -> bool:
-        wait = self._attempt_at - time.monotonic()
-        if wait > timeout:
-            time.sleep(timeout)
-            return False
-        if wait > 0:
-            time.sleep(wait)
-        self._attempts += 1
-        self._response, self._error_body, self._reused = ResponseDecoder(), b"", False
-        try:
-            self._connection, self._reused = self._upstream.take()
-            _send(self._connection, self._request)
-        except (OSError, UnicodeError) as error:  # UnicodeError: a host that cannot be one
-            self._retry(f"could not be reached ({type(error).__name__})", stale=self._reused)
-            return False
-        self._heard_at = time.monotonic()
-        return True
-
-    def _receive(self, timeout: float) -> bytes | None:
-        """Bytes from the socket, b"" when the peer has closed, None when none came in time."""
-        assert self._connection is not None
-        there = not timeout or _has_decrypted(self._connection)
-        if there or shows_something(self._connection, timeout):
-            return _receive_now(self._connection)
-        return None
 
     def _decode(self, piece: bytes) -> bytes | None:
         try:
@@ -214,12 +209,12 @@ class Call:
             self._retry(f"answered {status}: {reason}", self._response.headers.get("retry-after"))
         elif status == 401:
             log.error("the model API rejects GPT_API_KEY")
-            self._raise(UpstreamRefused("The model API rejected this server's key."))
+            self._raise(UpstreamRefused("The model API rejected this server's API key."))
         else:
             self._raise(UpstreamRefused(f"The model API answered {status}: {reason}"))
 
     def _retry(self, reason: str, retry_after: str | None = None, *, stale: bool = False) -> None:
-        """Plan the next attempt, or give up. A connection that went stale while idle is free."""
+        """Schedule the next attempt or give up; a stale connection does not count as an attempt."""
         self.close()
         if stale:
             self._attempts -= 1
@@ -235,7 +230,7 @@ class Call:
 
     def _check_silence(self) -> None:
         silence = self._upstream.silence_seconds
-        if time.monotonic() - self._heard_at >= silence:
+        if time.monotonic() - self._received_at >= silence:
             self._raise(UpstreamTimeout(f"The model API was silent for {silence:g} s."))
 
     def _raise(self, error: ChatkeepError) -> None:
@@ -244,7 +239,7 @@ class Call:
 
 
 def _send(sock: socket.socket, data: bytes) -> None:
-    """Nearly always the socket has room for all of it; for the rest, wait."""
+    """Send what fits into the socket's buffer, nearly always all of it; wait for the rest."""
     try:
         sent = sock.send(data)
     except (BlockingIOError, ssl.SSLWantWriteError, ssl.SSLWantReadError):
@@ -253,11 +248,6 @@ def _send(sock: socket.socket, data: bytes) -> None:
         sock.settimeout(_SEND_SECONDS)
         sock.sendall(data[sent:])
         sock.setblocking(False)
-
-
-def _has_decrypted(sock: socket.socket) -> bool:
-    """Whether TLS holds bytes that the socket itself does not show any more."""
-    return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
 
 
 def _receive_now(sock: socket.socket) -> bytes | None:

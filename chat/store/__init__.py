@@ -1,12 +1,18 @@
 """What Redis is asked. Keys of Redis are visible here and nowhere else.
 
-store.py       the door: scripts, batches, failures
-keyspace.py    every key, its fields, TTL and writer
-vault.py       what is said, encrypted at rest
-history.py     turns and messages: begin, commit, drop, look, read
-chats.py       chats as a whole: make, describe, change, list, delete
-users.py       owners: keys, limits, usage
-turn_log.py    the log of a streamed turn: written, read, closed
-agent_pool.py  agents of all instances, and the instances' inboxes
-lua/           one atomic step per file; lua/parts: what some of them share
+store.py            the only way in: runs scripts, and batches of commands
+failures.py         what went wrong in Redis, as StoreUnavailable
+stream_read.py      a read of a stream that waits in Redis and blocks nobody here
+scripts.py          the scripts of lua/: their headers, and calls checked against them
+lua/                one atomic step per file; lua/parts: what several of them share
+keyspace.py         every key, its fields, TTL and writers
+vault.py            encryption at rest of what is said
+redis_clock.py      the time in Redis, and deadlines of commands
+history.py          turns: begin, commit, drop
+history_reader.py   messages: the running turn, pages, branches
+turn_log.py         the log of a streamed turn: its entries, reading, stopping
+turn_log_writer.py  the thread that writes the logs and keeps leases
+chats.py            chats as a whole: create, describe, change, list, delete
+users.py            owners: keys, limits, usage
+agent_pool.py       agents of all instances, and the instances' inboxes
 """

@@ -1,4 +1,4 @@
-"""The chats of an owner in Redis, without their messages: make, describe, change, list, forget."""
+"""The chats of an owner in Redis, without their messages."""
 
 import msgspec
 
@@ -16,7 +16,7 @@ _SEALED = frozenset({"title", "system", "metadata"})
 
 
 class Chats:
-    """What is asked of Redis about chats as a whole."""
+    """Creates, reads, changes, lists and deletes chats as a whole."""
 
     def __init__(self, store: Store, vault: Vault, settings: Settings) -> None:
         self._store = store
@@ -24,18 +24,19 @@ class Chats:
         self._ttl_ms = int(settings.chat_ttl_seconds * 1000)
 
     def find_chat(self, chat: ChatRef) -> Chat | None:
-        return self._read(chat, self._store.run("describe", [chat_key(chat)], *_FIELDS)[0])
+        """A chat, or None when it does not exist."""
+        return self._describe([chat])[0]
 
     def create(self, chat: ChatRef) -> int:
-        """Make a chat without messages; when it was made (ms)."""
-        made: int = self._store.run(
-            "create", [chat_key(chat), chats_key(chat.owner)], chat.id, self._ttl_ms
-        )
-        return made
+        """Create a chat, if it does not exist, and return when it was created (ms)."""
+        keys = {"chat": chat_key(chat), "chats": chats_key(chat.owner)}
+        created_at: int = self._store.run("create", keys, chat_id=chat.id, ttl_ms=self._ttl_ms)
+        return created_at
 
     def retitle(self, chat: ChatRef, title: str) -> None:
         """Replace a chat's title, unless a person has set it."""
-        self._store.run("title", [chat_key(chat)], self._vault.seal_text(chat, title))
+        keys = {"chat": chat_key(chat)}
+        self._store.run("title", keys, title=self._vault.seal_text(chat, title))
 
     def patch(self, chat: ChatRef, fields: dict[str, str]) -> bool:
         """Change a chat's fields; false when there is no such chat."""
@@ -43,45 +44,67 @@ class Chats:
         pairs = [
             part for name, text in named.items() for part in (name, self._seal(chat, name, text))
         ]
-        places = [chat_key(chat), chats_key(chat.owner), history_key(chat)]
-        return bool(self._store.run("patch", places, chat.id, self._ttl_ms, *pairs))
+        keys = {
+            "chat": chat_key(chat),
+            "chats": chats_key(chat.owner),
+            "history": history_key(chat),
+        }
+        reply = self._store.run("patch", keys, chat_id=chat.id, ttl_ms=self._ttl_ms, fields=pairs)
+        return bool(reply)
 
     def delete(self, chat: ChatRef) -> None:
-        """Remove a chat and everything of it, also when there is none."""
+        """Delete a chat and everything that belongs to it, if it exists."""
         turn, logs = b"", b""
+        # All keys must be named when a script is called, but only the chat knows which logs there
+        # are: the script deletes nothing, and returns what it knows, until we have named them all.
         while True:
             nonces = [turn.decode(), *(entry.partition("@")[0] for entry in logs.decode().split())]
-            places = [log_key(chat, nonce) for nonce in nonces if nonce]
-            every = [chat_key(chat), history_key(chat), chats_key(chat.owner), *places]
-            reply = self._store.run("delete", every, chat.id, turn, logs)
-            if not reply:
+            keys = {
+                "chat": chat_key(chat),
+                "history": history_key(chat),
+                "chats": chats_key(chat.owner),
+                "logs": [log_key(chat, nonce) for nonce in nonces if nonce],
+            }
+            changed = self._store.run("delete", keys, chat_id=chat.id, turn=turn, ended_logs=logs)
+            if not changed:
                 return
-            turn, logs = reply
+            turn, logs = changed
 
     def list_chats(
         self, owner: str, limit: int, after: tuple[str, str] | None
     ) -> tuple[list[Chat], tuple[str, str] | None]:
         """The newest chats after the cursor (updated_at in ms, chat id), and the next cursor."""
-        place = after or ("", "")
-        reply = self._store.run("chats", [chats_key(owner)], limit + 1, *place, self._ttl_ms)
+        last_score, last_id = after or ("", "")
+        reply = self._store.run(
+            "chats",
+            {"chats": chats_key(owner)},
+            limit=limit + 1,  # one more, to see whether there is a next page
+            last_score=last_score,
+            last_id=last_id,
+            ttl_ms=self._ttl_ms,
+        )
         ids = [chat_id.decode() for chat_id in reply[::2]]
         if not ids:
             return [], None
-        found = [ChatRef(owner, chat_id) for chat_id in ids[:limit]]
-        rows = self._store.run("describe", [chat_key(chat) for chat in found], *_FIELDS)
-        chats = [self._read(chat, row) for chat, row in zip(found, rows, strict=True)]
-        more = (reply[2 * limit - 1].decode(), ids[limit - 1]) if len(ids) > limit else None
-        return [chat for chat in chats if chat], more
+        chats = self._describe([ChatRef(owner, chat_id) for chat_id in ids[:limit]])
+        cursor = (reply[2 * limit - 1].decode(), ids[limit - 1]) if len(ids) > limit else None
+        return [chat for chat in chats if chat], cursor
 
     def ping(self) -> None:
         """Raises StoreUnavailable unless Redis answers."""
         self._store.ping()
 
+    def _describe(self, chats: list[ChatRef]) -> list[Chat | None]:
+        keys = {"hashes": [chat_key(chat) for chat in chats]}
+        rows = self._store.run("describe", keys, fields=_FIELDS)
+        return [self._read(chat, row) for chat, row in zip(chats, rows, strict=True)]
+
     def _read(self, chat: ChatRef, row: list[bytes | None]) -> Chat | None:
         created, updated, count, prompt, completion, title, model, system, metadata, turn = row
         if created is None:
             return None
-        revision, asked, said = int(count or 0), int(prompt or 0), int(completion or 0)
+        revision = int(count or 0)
+        prompt_tokens, completion_tokens = int(prompt or 0), int(completion or 0)
         return Chat(
             id=chat.id,
             title=self._text(chat, title),
@@ -91,7 +114,7 @@ class Chats:
             model=self._text(chat, model),
             system=self._text(chat, system),
             metadata=msgspec.Raw(self._vault.open(chat, metadata or b"{}")),
-            usage=Usage(asked, said, asked + said),
+            usage=Usage(prompt_tokens, completion_tokens, prompt_tokens + completion_tokens),
             active_turn=TurnRef(revision, turn.decode()).turn_id if turn else None,
         )
 

@@ -1,53 +1,42 @@
-"""The one door to Redis: scripts by their hash, and every failure as StoreUnavailable.
+"""The only way to Redis: runs scripts by their hash, reports failures as StoreUnavailable.
 
-Reads and writes of chats go through scripts: each is one atomic step and one round trip, and on
-replicated services (Upstash) a script runs on the leader, where a plain read may be stale.
+Chats are read and written by scripts alone. A script is one atomic step and one round trip, and on
+replicated services (Upstash) it runs on the leader, where a plain read may be stale.
 """
 
 import functools
-import hashlib
-import logging
-import re
 import threading
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import hiredis
-from redis import ConnectionPool, Redis
+from redis import ConnectionPool, Redis, RedisCluster
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import (
-    NoScriptError,
-    RedisClusterException,
-    RedisError,
-    ResponseError,
-    TimeoutError,
-)
+from redis.exceptions import NoScriptError, RedisError
 
-from chat.core.errors import StoreUnavailable
-
-_LUA = Path(__file__).parent / "lua"
-_INCLUDE = re.compile(r"^--#include (.*)$", re.MULTILINE)
-log = logging.getLogger("chatkeep")
+from chat.store.failures import FAILURES, unavailable
+from chat.store.scripts import load_scripts
+from chat.store.stream_read import Rows, StreamRead
 
 Value = str | bytes | int
-Argument = Value | Callable[[], Value]
+#: The keys of a script by name; a list where its header says `...`.
+Keys = Mapping[str, str | Sequence[str]]
+#: An argument of a script: a value, a list where its header says `...`, or a function (see `run`).
+Argument = Value | Sequence[Value] | Callable[[], Value]
 Command = tuple[Value, ...]
-#: Entries of a stream: their ids and fields.
-Rows = list[tuple[bytes, dict[bytes, bytes]]]
-# What a cluster's client says when it reaches no node is no RedisError.
-_FAILURES = (RedisError, RedisClusterException)
+# hiredis' type stub accepts tuples of one element only.
+_pack: Any = hiredis.pack_command
 
 
 class Store:
-    """Runs scripts of `chat/lua` by name, and plain commands in batches.
+    """Runs the scripts of `lua/` by name, and batches of plain commands.
 
-    `connect` makes the client at first use. A cluster's, unlike a single server's, asks for the
-    slots while it is made, so that may fail, and is tried again.
+    `connect` makes the client at first use, not before: a cluster's client asks for the slots when
+    it is made, so that may fail, and is tried again.
     """
 
     def __init__(
-        self, connect: Callable[[], "Redis"], *, lock_keys_only: bool, cluster: bool
+        self, connect: Callable[[], Redis | RedisCluster], *, lock_keys_only: bool, cluster: bool
     ) -> None:
         # Upstash locks the whole database for a script that does not carry this line;
         # every other server refuses a script that does.
@@ -56,63 +45,81 @@ class Store:
         self._cluster = cluster
         self._made: Any = None
         self._making = threading.Lock()
-        self._sources = {name: first_line + script for name, script in _scripts().items()}
-        self._hashes = {
-            name: hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
-            for name, source in self._sources.items()
-        }
+        self._scripts = load_scripts(first_line)
+        self._sources = {script.sha1: script.source for script in self._scripts.values()}
 
-    def run(self, script: str, keys: Sequence[str], *args: Argument) -> Any:
-        """One round trip; raises StoreUnavailable when Redis does not answer, or answers no.
+    def run(self, script: str, keys: Keys, /, **args: Argument) -> Any:
+        """Run a script in one round trip, with keys and arguments as its header names them.
 
-        An argument that is a function is asked for its value at the last moment: a deadline, say.
+        An argument that is a function, a deadline for instance, is called once connected, right
+        before sending. Raises StoreUnavailable when Redis does not answer or reports an error, and
+        TypeError for a name that is missing or unknown.
         """
         try:
-            execute = self._client.execute_command if self._cluster else self._line.execute
-            ready = [arg() if callable(arg) else arg for arg in args]
+            execute = self._client.execute_command if self._cluster else self._direct.execute
+            command = self._command(script, keys, args)
             try:
-                return execute(*self.command(script, keys, *ready))
+                return execute(*command)
             except NoScriptError:
-                return execute("EVAL", self._sources[script], len(keys), *keys, *ready)
-        except _FAILURES as error:
-            raise _unavailable(script, error) from error
+                return execute(*self._with_source(command))
+        except FAILURES as error:
+            raise unavailable(script, error) from error
 
-    def command(self, script: str, keys: Sequence[str], *args: Value) -> Command:
-        """A script as a command for `send`."""
-        return ("EVALSHA", self._hashes[script], len(keys), *keys, *args)
+    def command(self, script: str, keys: Keys, /, **args: Argument) -> Command:
+        """A script as a command for `send`; raises TypeError for a missing or unknown name."""
+        return self._command(script, keys, args)
+
+    def _command(self, script: str, keys: Keys, args: Mapping[str, Argument]) -> Command:
+        found = self._scripts[script]
+        named, given = found.arrange(keys, args)
+        values = [value() if callable(value) else value for value in given]
+        return ("EVALSHA", found.sha1, len(named), *named, *values)
 
     def send(self, commands: Sequence[Command]) -> list[Any]:
-        """Several commands in one round trip; the reply to one may be a ResponseError."""
+        """Several commands in one round trip; the reply to one may be a ResponseError.
+
+        One more round trip for each script that Redis does not have, because it was restarted.
+        """
         try:
-            pipe = self._client.pipeline(transaction=False)
-            for command in commands:
-                pipe.execute_command(*command)
-            replies: list[Any] = pipe.execute(raise_on_error=False)
+            replies = self._send(commands)
+            for i, reply in enumerate(replies):
+                if isinstance(reply, NoScriptError):
+                    (replies[i],) = self._send([self._with_source(commands[i])])
             return replies
-        except _FAILURES as error:
-            raise _unavailable("a batch", error) from error
+        except FAILURES as error:
+            raise unavailable("a batch", error) from error
+
+    def _send(self, commands: Sequence[Command]) -> list[Any]:
+        pipe = self._client.pipeline(transaction=False)
+        for command in commands:
+            pipe.execute_command(*command)
+        replies: list[Any] = pipe.execute(raise_on_error=False)
+        return replies
+
+    def _with_source(self, command: Command) -> Command:
+        return ("EVAL", self._sources[str(command[1])], *command[2:])
 
     def write(self, commands: Sequence[Command]) -> list[Any]:
-        """As `send`, for commands that all must work."""
+        """As `send`, but raises StoreUnavailable as well when one of the commands was refused."""
         replies = self.send(commands)
         for reply in replies:
             if isinstance(reply, RedisError):
-                raise _unavailable("a batch", reply) from reply
+                raise unavailable("a batch", reply) from reply
         return replies
 
     def read_stream(self, key: str, after: str, block_ms: int) -> Rows:
-        """Entries of a stream after an id; waits for the first, but not longer than `block_ms`."""
+        """The entries of a stream after an id; waits up to `block_ms` for the first."""
         wait = ("BLOCK", block_ms) if block_ms else ()
         try:
-            # A cluster's client would ask the server, at every XREAD, where the key is in it.
+            # Without a target, a cluster's client asks the server which argument of XREAD is a key.
             where = {"target_nodes": self._client.get_node_from_key(key)} if self._cluster else {}
             reply = self._client.execute_command("XREAD", *wait, "STREAMS", key, after, **where)
-        except _FAILURES as error:
-            raise _unavailable("XREAD", error) from error
+        except FAILURES as error:
+            raise unavailable("XREAD", error) from error
         return list(reply[0][1]) if reply else []
 
-    def open_read(self, key: str) -> "StreamRead":
-        """As `read_stream`, for who does not want to wait in it. Connects to nothing yet."""
+    def open_read(self, key: str) -> StreamRead:
+        """Non-blocking `read_stream`. Connects to nothing yet."""
         return StreamRead(key, self._pool_of)
 
     def _pool_of(self, key: str) -> Any:
@@ -122,19 +129,19 @@ class Store:
         return client.connection_pool
 
     def delete_matching(self, pattern: str) -> None:
-        """Walk through all keys, and delete those of a pattern; slow, for rare use."""
+        """Delete the keys that match a pattern; scans all keys of the database, so it is slow."""
         try:
             for key in self._client.scan_iter(match=pattern, count=1000):
                 self._client.delete(key)
-        except _FAILURES as error:
-            raise _unavailable("SCAN", error) from error
+        except FAILURES as error:
+            raise unavailable("SCAN", error) from error
 
     def ping(self) -> None:
         """Raises StoreUnavailable unless Redis answers."""
         try:
             self._client.ping()
-        except _FAILURES as error:
-            raise _unavailable("PING", error) from error
+        except FAILURES as error:
+            raise unavailable("PING", error) from error
 
     @property
     def _client(self) -> Any:
@@ -144,14 +151,14 @@ class Store:
         return self._made
 
     @functools.cached_property
-    def _line(self) -> "_Connection":
-        return _Connection(self._client.connection_pool)
+    def _direct(self) -> "_DirectClient":
+        return _DirectClient(self._client.connection_pool)
 
 
-class _Connection:
-    """One server, asked over connections of the client, but without what else the client does.
+class _DirectClient:
+    """Executes commands on one server, on connections of the client's pool but past the client.
 
-    Its locks, hooks, and looks at the socket before it is used take longer than Redis itself.
+    The client's locks, hooks and checks of the socket take longer than Redis itself.
     """
 
     def __init__(self, pool: ConnectionPool) -> None:
@@ -159,7 +166,7 @@ class _Connection:
         self._idle: list[Any] = []
 
     def execute(self, *command: Value) -> Any:
-        """Once more, when the connection has died: which it may have done while it was idle."""
+        """Send a command; once more if the connection is dead, as one that was idle may be."""
         try:
             connection = self._idle.pop()
         except IndexError:
@@ -174,109 +181,5 @@ class _Connection:
 
 
 def _exchange(connection: Any, command: Command) -> Any:
-    packed = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub knows tuples of one
-    connection.send_packed_command([packed])
+    connection.send_packed_command([_pack(command)])
     return connection.read_response()
-
-
-class StreamRead:
-    """A blocking read of a stream, on a connection that is its own from `send` to `read` or `close`.
-
-    It does not follow a cluster whose keys have moved: then it fails, and whoever reads the key by
-    `read_stream` next brings the client up to date.
-    """
-
-    def __init__(self, key: str, pool_of: Callable[[str], Any]) -> None:
-        self._key = key
-        self._pool_of = pool_of
-        self._pool: Any = None
-        self._connection: Any = None
-        self._came: list[Any] = []  # the reply, or the error in its place
-
-    @property
-    def sent(self) -> bool:
-        """Whether there is a reply to `read`."""
-        return self._connection is not None
-
-    def send(self, after: str, block_ms: int) -> None:
-        """Ask for the entries after an id; raises StoreUnavailable."""
-        try:
-            self._pool = self._pool_of(self._key)
-            self._connection = self._pool.get_connection()
-            self._connection.send_command("XREAD", "BLOCK", block_ms, "STREAMS", self._key, after)
-        except _FAILURES as error:
-            self.close()
-            raise _unavailable("XREAD", error) from error
-
-    def fileno(self) -> int | None:
-        """The socket that shows the reply; None once that has come, -1 when nothing was sent."""
-        if not self.sent:
-            return -1
-        return None if self._came else int(self._connection._sock.fileno())
-
-    def is_ready(self) -> bool:
-        """Whether the reply, or what prevents it, has come; at once."""
-        if self.sent and not self._came:
-            # Really reads: of what TLS has sent, and its socket shows, not all is a reply.
-            self._receive(0)
-        return bool(self._came)
-
-    def read(self, longest: float) -> Rows:
-        """The reply; raises StoreUnavailable, also when it takes longer than so many seconds."""
-        if not self._came and not self._receive(longest):
-            self._came = [TimeoutError("No reply came in time.")]
-        reply = self._came[0]
-        self.close()
-        if isinstance(reply, RedisError):
-            raise _unavailable("XREAD", reply) from reply
-        return [(entry_id, _in_pairs(fields)) for entry_id, fields in reply[0][1]] if reply else []
-
-    def close(self) -> None:
-        """Give up what was sent. The connection can be used again if the reply has come."""
-        connection, self._connection = self._connection, None
-        came, self._came = self._came, []
-        if connection is None:
-            return
-        if not came or isinstance(came[0], RedisError):
-            connection.disconnect()
-        self._pool.release(connection)
-
-    def _receive(self, longest: float) -> bool:
-        try:
-            reply = self._connection.read_response(timeout=longest, disconnect_on_error=False)
-        except TimeoutError:
-            return False
-        except RedisError as error:
-            reply = error
-        self._came = [reply]
-        return True
-
-
-def _in_pairs(fields: list[bytes]) -> dict[bytes, bytes]:
-    return dict(zip(fields[::2], fields[1::2], strict=True))
-
-
-@functools.cache
-def _scripts() -> dict[str, str]:
-    """The scripts by name, with the parts they name, read once for all doors."""
-    parts = {path.stem: path.read_text() for path in (_LUA / "parts").glob("*.lua")}
-
-    def put_in(match: re.Match[str]) -> str:
-        return "\n".join(parts[name] for name in match[1].split())
-
-    return {path.stem: _INCLUDE.sub(put_in, path.read_text()) for path in _LUA.glob("*.lua")}
-
-
-def was_refused(reply: object) -> bool:
-    """Whether Redis said no to one command of a batch."""
-    return isinstance(reply, ResponseError)
-
-
-def was_unknown(reply: object) -> bool:
-    """Whether Redis does not have the script (it was restarted): `run` will send it."""
-    return isinstance(reply, NoScriptError)
-
-
-def _unavailable(what: str, error: Exception) -> StoreUnavailable:
-    log.warning("redis: %s in %s: %s", type(error).__name__, what, error)
-    return StoreUnavailable("The chat store cannot be reached.", retry_after=1)

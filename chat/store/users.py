@@ -1,8 +1,9 @@
 """Users: their keys, the limits that are theirs alone, and what they have used.
 
-An owner's record in Redis lies in the same slot as its chats, so that the script that begins a turn
-checks key and limits on the way. Only hashes of keys are kept. The list of owners lies elsewhere;
-it is written before an owner's record, and cleared after it.
+An owner's record lies in the same slot as its chats, so that the script that begins a turn checks
+key and limits in the same round trip. Only hashes of keys are stored. The list of owners lies in
+another slot: an owner is added before its record is written and removed after it is deleted, so
+that no record is ever missing from the list.
 """
 
 import time
@@ -10,18 +11,18 @@ from collections.abc import Iterator
 
 import msgspec
 
-from chat.core.credentials import ANONYMOUS, Caller, UserKey, make_key, masked
+from chat.core.credentials import ANONYMOUS, KEY_REVOKED, Caller, UserKey, make_key, masked
 from chat.core.errors import KeyRejected, NotFound
 from chat.core.usage import DAY_MS, UsageRow, oldest_day, read_line
 from chat.store.keyspace import OWNERS_KEY, all_keys_of, chats_key, gone_key, record_key, usage_key
 from chat.store.store import Store
 
 LIMITS = ("rate_limit", "daily_token_budget", "max_concurrent_turns")
-_PAGE = 100
+_PAGE_SIZE = 100
 
 
 class User(msgspec.Struct, frozen=True):
-    """Who has keys, or limits of its own: the last key, masked, and those limits as they are stored."""
+    """An owner with keys or limits of its own: the newest key, masked, and the limits as stored."""
 
     id: str
     key: str
@@ -29,83 +30,85 @@ class User(msgspec.Struct, frozen=True):
 
 
 class Users:
-    """What is asked of Redis about owners."""
+    """Reads and changes the records of owners, and the list of them."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def check(self, caller: Caller) -> None:
-        """Raises KeyRejected, unless the caller's key is good or it needs none."""
-        place = [record_key(caller.owner)]
-        if caller.key_hash and not self._store.run("check", place, caller.key_hash):
-            raise KeyRejected("This key is not valid, or not any more.")
+        """Raises KeyRejected, unless the caller's key is valid or it needs none."""
+        keys = {"record": record_key(caller.owner)}
+        if caller.key_hash and not self._store.run("check", keys, key_hash=caller.key_hash):
+            raise KeyRejected(KEY_REVOKED)
 
     def add(self, owner: str, limits: dict[str, str]) -> UserKey:
-        """Give a user a (further) key."""
+        """Give a user a key, the first or a further one."""
         self._list(owner)
         key = make_key(owner)
         self._write(owner, limits, key)
         return key
 
     def rotate(self, owner: str, old_live_ms: int) -> UserKey:
-        """Give a user a new key; the others live on for a while. Raises NotFound."""
+        """Give a user a new key; older ones stay valid for `old_live_ms`. Raises NotFound."""
         key = make_key(owner)
         if not self._write(owner, {}, key, str(old_live_ms), exists="1"):
             raise _no_such_user()
         return key
 
     def change(self, owner: str, limits: dict[str, str]) -> None:
-        """Set limits of a user's own; an empty one is taken away. Raises NotFound."""
+        """Set limits of a user's own; an empty one is removed. Raises NotFound."""
         if not self._write(owner, limits, exists="1"):
             raise _no_such_user()
 
     def delete(self, owner: str) -> None:
-        """Forget a user and its keys; its chats stay. Raises NotFound."""
+        """Delete a user with its keys and limits; its chats stay. Raises NotFound."""
         (gone,) = self._store.write([("DEL", record_key(owner))])
         if not gone:
             raise _no_such_user()
 
     def create_record(self, owner: str) -> None:
-        """Make the record of an owner who signs in for the first time, or again after being erased."""
+        """Create the record of an owner who signs in for the first time, or again after erasure."""
         self._list(owner)
-        rate, spent = self._store.run("describe", [gone_key(owner)], "rate", "spent")[0]
-        # Several turns may be the first; one that has been counted by now is not to be forgotten.
-        self._write(owner, {"rate": _text(rate), "spent": _text(spent)}, exists="0")
+        counted = self._read_counted(gone_key(owner))
+        # Several turns may be the first: do not overwrite a record that has counted one of them.
+        self._write(owner, counted, exists="0")
 
     def list_users(self) -> Iterator[User]:
-        """Those who have a record with a key or limits in it, newest first."""
+        """The owners with a key or limits of their own, newest first."""
         for owner in self._owners():
             user = self._read_user(owner)
             if user.key or user.limits:
                 yield user
 
     def limits_of(self, owner: str) -> dict[str, str]:
+        """The limits of an owner's own, as stored."""
         return self._read_user(owner).limits
 
     def all_owners(self) -> Iterator[str]:
-        """Everybody who may have used something; people without a key have no record without limits."""
+        """Every owner that may have used something; the anonymous one may have no record."""
         yield ANONYMOUS
         yield from (owner for owner in self._owners() if owner != ANONYMOUS)
 
     def read_usage(self, owner: str) -> list[UsageRow]:
-        """A line for each day and model, in the order of first use."""
-        cut = oldest_day(int(time.time() * 1000))
-        lines = self._store.run("usage", [usage_key(owner)], cut)
+        """A row for each day and model, in the order of first use."""
+        oldest = oldest_day(int(time.time() * 1000))
+        lines = self._store.run("usage", {"usage": usage_key(owner)}, oldest_day=oldest)
         return [read_line(line.decode()) for line in lines]
 
     def forget(self, owner: str, *, keep_rate_status: bool) -> None:
-        """Remove every key that names the owner.
+        """Delete every key that contains the owner's id.
 
-        `keep_rate_status`: who can come back at once is not to find the limits reset by that.
+        `keep_rate_status`: what was counted is kept for a day under a hash of the id, so that an
+        owner who can return at once does not reset its limits by erasing itself.
         """
-        rate, spent = self._store.run("describe", [record_key(owner)], "rate", "spent")[0]
-        if keep_rate_status and (rate or spent):
-            fields = ("rate", _text(rate), "spent", _text(spent))
+        counted = self._read_counted(record_key(owner))
+        if keep_rate_status and any(counted.values()):
+            fields = [part for pair in counted.items() for part in pair]
             gone = gone_key(owner)
             self._store.write([("HSET", gone, *fields), ("PEXPIRE", gone, DAY_MS)])
         own = [record_key(owner), usage_key(owner), chats_key(owner)]
         self._store.write([("DEL", key) for key in own])
-        # Turns that began meanwhile, or died before their first message was stored.
+        # Left by turns that have begun since, or died before their first message was stored.
         self._store.delete_matching(all_keys_of(owner))
         self._store.write([("ZREM", OWNERS_KEY, owner)])
 
@@ -121,18 +124,31 @@ class Users:
         *,
         exists: str = "",
     ) -> bool:
-        pairs = [part for pair in fields.items() for part in pair]
-        new = (key.hash, key.ending) if key else ("", "")
-        place = [record_key(owner)]
-        return bool(self._store.run("user", place, *new, old_live_ms, exists, *pairs))
+        reply = self._store.run(
+            "user",
+            {"record": record_key(owner)},
+            key_hash=key.hash if key else "",
+            key_ending=key.ending if key else "",
+            old_live_ms=old_live_ms,
+            exists=exists,
+            fields=[part for pair in fields.items() for part in pair],
+        )
+        return bool(reply)
+
+    def _read_counted(self, key: str) -> dict[str, str]:
+        """What is counted of an owner, in its record or after it was erased."""
+        names = ("rate", "spent")
+        row = self._store.run("describe", {"hashes": [key]}, fields=names)[0]
+        values = (value.decode() if value else "" for value in row)
+        return dict(zip(names, values, strict=True))
 
     def _read_user(self, owner: str) -> User:
-        row = self._store.run("record", [record_key(owner)])
+        row = self._store.run("record", {"record": record_key(owner)})
         fields = {
             name.decode(): value.decode() for name, value in zip(row[::2], row[1::2], strict=True)
         }
         live = [value for name, value in fields.items() if name.startswith("k:")]
-        # "0 <ending>" lives for ever; of the others the one that dies last.
+        # "0 <ending>" never expires; of the others, the one that expires last.
         live.sort(key=lambda value: (value.startswith("0 "), value))
         key = masked(owner, live[-1].partition(" ")[2]) if live else ""
         return User(owner, key, {name: fields[name] for name in LIMITS if name in fields})
@@ -140,14 +156,19 @@ class Users:
     def _owners(self) -> Iterator[str]:
         after: tuple[str, str] | None = ("", "")
         while after:
-            found = self._store.run("chats", [OWNERS_KEY], _PAGE, *after, 0)
+            score, last_id = after
+            found = self._store.run(
+                "chats",
+                {"chats": OWNERS_KEY},
+                limit=_PAGE_SIZE,
+                last_score=score,
+                last_id=last_id,
+                ttl_ms=0,
+            )
             yield from (owner.decode() for owner in found[::2])
-            after = (found[-1].decode(), found[-2].decode()) if len(found) == 2 * _PAGE else None
+            is_full = len(found) == 2 * _PAGE_SIZE
+            after = (found[-1].decode(), found[-2].decode()) if is_full else None
 
 
 def _no_such_user() -> NotFound:
     return NotFound("There is no such user.", param="user_id")
-
-
-def _text(value: bytes | None) -> str:
-    return value.decode() if value else ""

@@ -1,10 +1,10 @@
-"""What people and the model say, encrypted at rest: AES-256-GCM under a key derived for each owner.
+"""Encryption at rest of what people and the model say: AES-256-GCM, with a key per owner.
 
     0xff  <4 bytes: which key>  <12 bytes: nonce>  <ciphertext and tag>
 
-No text begins with the byte 0xff, so what was stored before there was a key is told apart, and read
-as it is. A stored message keeps its id in front, which the scripts look for. Each piece is bound to
-its chat: moved into another one, it does not open.
+UTF-8 never contains the byte 0xff, so plain text from the time before there was a key is recognised
+and read as it is. A stored message keeps its id in front, in plain text, which scripts compare.
+The chat is authenticated along with the data: a value copied into another chat does not open.
 """
 
 import functools
@@ -23,7 +23,7 @@ _HEAD_BYTES = len(_MARK) + 4
 
 
 class Vault:
-    """Seals with the first of its keys, opens with any of them; without keys, it leaves all as it is."""
+    """Seals with the first of its keys, opens with any; without keys, it stores plain text."""
 
     def __init__(self, keys: list[bytes]) -> None:
         self._keys = {hashlib.sha256(key).digest()[:4]: key for key in keys}
@@ -31,6 +31,7 @@ class Vault:
         self._cipher = functools.lru_cache(maxsize=1024)(self._derive)
 
     def seal(self, chat: ChatRef, data: bytes) -> bytes:
+        """Encrypt; empty data stays empty."""
         if self._newest is None or not data:
             return data
         nonce = secrets.token_bytes(_NONCE_BYTES)
@@ -40,7 +41,7 @@ class Vault:
         return b"".join((_MARK, self._newest, nonce, hidden))
 
     def open(self, chat: ChatRef, data: bytes) -> bytes:
-        """Raises InternalError for what was sealed with a key that is not here, or was changed."""
+        """Decrypt, or return plain text as it is; raises InternalError for an unknown key."""
         if data[:1] != _MARK:
             return data
         name, nonce = data[1:_HEAD_BYTES], data[_HEAD_BYTES : _HEAD_BYTES + _NONCE_BYTES]
@@ -53,12 +54,13 @@ class Vault:
         return opened
 
     def seal_message(self, chat: ChatRef, message: bytes) -> bytes:
-        """A message as it is stored."""
+        """A message as it is stored: its id in plain text, then all of it sealed."""
         if self._newest is None:
             return message
         return message[: _after_id(message)] + self.seal(chat, message)
 
     def open_message(self, chat: ChatRef, stored: bytes) -> bytes:
+        """A message from the form in which it is stored; raises as `open`."""
         sealed_at = _after_id(stored)
         return (
             self.open(chat, stored[sealed_at:])
@@ -67,14 +69,18 @@ class Vault:
         )
 
     def open_messages(self, chat: ChatRef, stored: list[bytes]) -> list[bytes]:
-        if _MARK not in b"".join(stored):  # as it is in most: then nothing is done for each
+        """Messages from the form in which they are stored; raises as `open`."""
+        # Without encryption, one search in all of them costs less than a look at each.
+        if _MARK not in b"".join(stored):
             return stored
         return [self.open_message(chat, message) for message in stored]
 
     def seal_text(self, chat: ChatRef, text: str) -> str | bytes:
+        """Encrypt text, if there is a key."""
         return self.seal(chat, text.encode()) if self._newest else text
 
     def open_text(self, chat: ChatRef, stored: bytes) -> str:
+        """Decrypt text; raises as `open`."""
         return self.open(chat, stored).decode()
 
     def _derive(self, name: bytes, owner: str) -> Any:

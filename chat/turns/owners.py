@@ -1,4 +1,4 @@
-"""An owner as a whole: what it has used, all it has said, and how it is forgotten."""
+"""An owner as a whole: usage, export, erasure."""
 
 import datetime
 from collections.abc import Iterator
@@ -49,7 +49,7 @@ class Owners:
                     yield row_of(owner, line, self._prices)
 
     def export(self, owner: str) -> Iterator[bytes]:
-        """Every chat, each followed by its messages, as lines of JSON; little is in memory at once."""
+        """Every chat, each followed by its messages, as JSON lines; reads a few messages at a time."""
         for chat in self._each_chat(owner):
             yield b'{"type":"chat","chat":%b}\n' % msgspec.json.encode(chat)
             ref, name = ChatRef(owner, chat.id), chat.id.encode()
@@ -59,7 +59,7 @@ class Owners:
                     yield b'{"type":"message","chat_id":"%b","message":%b}\n' % (name, message)
 
     def erase(self, owner: str, *, keep_rate_status: bool) -> None:
-        """Forget the owner, and everything of it."""
+        """Delete the owner, and all its chats."""
         self._turns.delete_all(owner)
         self._users.forget(owner, keep_rate_status=keep_rate_status)
 

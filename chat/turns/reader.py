@@ -1,8 +1,8 @@
-"""Follow a turn from any place in its answer, on any instance, while it runs and ever after.
+"""Follow a turn from any offset of its answer, on any instance, while it runs and ever after.
 
-While the turn goes on, a question to Redis is open: what comes next in its log? The driver is the
-thread that serves the request, whose `step` waits for the reply; or, where it can have the client's
-socket, the relay, which calls `hear` when `fileno` shows something, and `step` once there is a reply.
+While the turn goes on, a question to Redis is open: what comes next in its log? `on_readable` notices
+the reply, `work` reads it and asks again. Without a reply, after a while, it asks what became of the
+turn.
 """
 
 import time
@@ -12,9 +12,11 @@ import msgspec
 from chat.core.errors import ChatkeepError, NotFound, StoreUnavailable
 from chat.core.events import Delta, Ended, Event, KeepAlive
 from chat.core.messages import ChatRef, TurnRef, read_answer
+from chat.host.flow import WORK_DUE, DueAt, Readable, Wait
+from chat.settings import Settings
 from chat.store.history import History
 from chat.store.turn_log import LogEntry, TurnLog, text_after
-from chat.turns.producer import ended_as_stored, ended_in_error, started
+from chat.turns.events import ended_as_stored, ended_in_error, started
 from chat.turns.recovery import Recovery
 
 _WAIT_SECONDS = 1.0
@@ -23,11 +25,13 @@ _NOTHING_LEFT = "This turn has ended, and nothing of it is stored."
 
 
 class Reader:
-    """One reader of one turn, from `offset` on. Looks like a Producer: `step` until it has `ended`."""
+    """One reader of one turn, from `offset` on: a flow of events, as a Producer is."""
 
     needs_client = True
     # Who resumes a long answer is sent much of it at once: that alone makes nobody slow.
-    most_waiting = 64 * 1024 * 1024
+    max_backlog = 64 * 1024 * 1024
+    error = None
+    answering = True
 
     def __init__(
         self,
@@ -38,8 +42,7 @@ class Reader:
         history: History,
         logs: TurnLog,
         recovery: Recovery,
-        keepalive_seconds: float,
-        patience_seconds: float,
+        settings: Settings,
     ) -> None:
         self.ended: Ended | None = None
         self.started = started(chat, ref, offset)
@@ -49,83 +52,73 @@ class Reader:
         self._history = history
         self._logs = logs
         self._recovery = recovery
-        self._keepalive_seconds = keepalive_seconds
-        self._patience_seconds = patience_seconds
-        self._wait = min(_WAIT_SECONDS, keepalive_seconds)
+        self._keepalive_seconds = settings.keepalive_seconds
+        self._patience_seconds = settings.store_patience_seconds
+        self._wait_seconds = min(_WAIT_SECONDS, settings.keepalive_seconds)
         self._tail = logs.tail(chat, ref.nonce)
-        self._due_at = 0.0  # when a step is due, whether there is a reply or not
-        self._quiet_since = self._store_seen_at = time.monotonic()
+        self._due_at = 0.0  # when work is due, whether there is a reply or not
+        self._wait: Readable | DueAt = DueAt(self._due_at)
+        self._quiet_since = self._store_ok_at = time.monotonic()
 
-    def fileno(self) -> int | None:
-        """The socket that shows when there is something to `hear`; None when a `step` is due.
+    def waits_for(self) -> Wait:
+        late = time.monotonic() >= self._due_at
+        return WORK_DUE if late or self.ended or self._tail.has_reply else self._wait
 
-        -1 when nothing shows it but the time.
-        """
-        return None if self.ended or time.monotonic() >= self._due_at else self._tail.fileno()
-
-    def hear(self) -> list[Event]:
-        """Notice a reply, without waiting for one."""
-        self._tail.is_ready()
+    def on_readable(self) -> list[Event]:
+        """Notice a reply of Redis."""
+        self._tail.receive()
         return self._fill_silence([])
 
-    def step(self) -> list[Event]:
-        """Wait a while for the producer, and return what it wrote; the last event ends the turn."""
+    def work(self) -> list[Event]:
+        """Read what the producer wrote, and ask for more; the last event ends the turn."""
         try:
-            entries = self._wait_for_entries()
+            entries = self._take_entries()
             events = self._read(entries) if entries else self._ask_what_became_of_it()
-            self._store_seen_at = time.monotonic()
+            self._store_ok_at = time.monotonic()
         except StoreUnavailable as error:
             events = self._wait_for_the_store(error)
         else:
             self._ask_for_more()
         return self._fill_silence(events)
 
-    def finish(self) -> Ended:
-        """Wait for the end."""
-        try:
-            while not self.ended:
-                self.step()
-        finally:
-            self.close()
-        return self.ended
-
-    def close(self) -> None:
-        """A reader may leave whenever it likes; what it has asked Redis is taken back."""
+    def hang_up(self) -> None:
+        """Leave, at any time; the question to Redis is taken back."""
         self._tail.close()
 
-    def _wait_for_entries(self) -> list[LogEntry]:
-        left = max(0.0, self._due_at - time.monotonic())
+    def _take_entries(self) -> list[LogEntry]:
         if self._tail.asked:
-            return self._tail.read(left)
-        # Do not wait at first, the turn may have ended long ago; nor after a failure, which this
-        # read, unlike the tail's, mends where it was a cluster that has moved its keys.
-        time.sleep(left)
+            return self._tail.read()
+        # At first, for the turn may have ended long ago; and after a failure, which this read, unlike
+        # the tail's, mends where it was a cluster that has moved its keys.
         return self._logs.read(self._chat, self._ref.nonce, self._offset, 0)
 
     def _ask_for_more(self) -> None:
         if self.ended:
             return
         try:
-            self._tail.ask(self._offset, self._wait)
-            self._due_at = time.monotonic() + self._wait + _LATE_SECONDS
+            self._tail.ask(self._offset, self._wait_seconds)
         except StoreUnavailable:
             self._rest()
+        else:
+            self._due_at = time.monotonic() + self._wait_seconds + _LATE_SECONDS
+            self._wait = Readable(self._tail.fileno())
 
     def _rest(self) -> None:
-        self._due_at = time.monotonic() + self._wait / 2
+        self._due_at = time.monotonic() + self._wait_seconds / 2
+        self._wait = DueAt(self._due_at)
 
     def _read(self, entries: list[LogEntry]) -> list[Event]:
         # First what may fail: then nothing of them counts as said, and they are read again.
         ended = self._find_ending(entries[-1]) if entries[-1].ending else None
         events: list[Event] = []
         for entry in entries:
-            self._say(events, text_after(entry, self._offset))
+            self._add(events, text_after(entry, self._offset))
         if ended:
             self.ended = ended
             events.append(ended)
         return events
 
-    def _say(self, events: list[Event], text: str) -> None:
+    def _add(self, events: list[Event], text: str) -> None:
         if text:
             self._offset += len(text)
             events.append(Delta(text, self._offset))
@@ -143,7 +136,7 @@ class Reader:
         look = self._recovery.settle_if_dead(self._chat)
         if look.running and look.running.nonce == self._ref.nonce:
             return []
-        # It has ended, perhaps since we read: a log that is still there has the last word.
+        # It has ended, perhaps since we read: a log that is still there decides.
         if entries := self._logs.read(self._chat, self._ref.nonce, self._offset, 0):
             return self._read(entries)
         message = self._history.find_message(self._chat, self._ref)
@@ -151,12 +144,12 @@ class Reader:
         if message is None:
             self.ended = _nothing_left()
         else:
-            self._say(events, read_answer(message).content[self._offset :])
+            self._add(events, read_answer(message).content[self._offset :])
             self.ended = ended_as_stored(message)
         return [*events, self.ended]
 
     def _wait_for_the_store(self, error: ChatkeepError) -> list[Event]:
-        if time.monotonic() - self._store_seen_at < self._patience_seconds:
+        if time.monotonic() - self._store_ok_at < self._patience_seconds:
             self._rest()
             return []
         self.ended = ended_in_error(error, self._offset)

@@ -1,8 +1,8 @@
-"""End a turn from outside: one whose instance died, or one that somebody wants to stop.
+"""End a turn from outside: one that is to be stopped, or whose instance died.
 
-Its log is closed to its producer first, then read, then stored with the user's message, which had
-been resting in the chat. Each of these may be done twice, and by several at once: the log keeps the
-first reason, and the first commit wins. If we die in between, the next one finishes it.
+Its log is closed to the producer, then read, then committed with the user's message, which Redis has
+kept since `begin`. Each step is idempotent, also when several instances do it at once: the log keeps
+the first reason, and the first commit wins. If this process dies in between, the next one finishes it.
 """
 
 import time
@@ -12,13 +12,14 @@ import msgspec
 from chat.core import branches
 from chat.core.completions import PromptMessage
 from chat.core.errors import NotFound
-from chat.core.events import STATUS_OF, Ending
+from chat.core.events import STATUS_OF, Ending, StopReason
 from chat.core.messages import Ask, ChatRef, TurnRef, id_of, read_answer, write_assistant_message
-from chat.core.outcomes import LogEnd, Look
+from chat.core.outcomes import Finished, LogEnd, Look
 from chat.core.prompt import estimate_text, estimate_tokens
 from chat.core.usage import Used
 from chat.store.history import History
-from chat.store.turn_log import TurnLog, TurnLogWriter
+from chat.store.turn_log import TurnLog
+from chat.store.turn_log_writer import TurnLogWriter
 
 _STOP_PATIENCE_SECONDS = 1.5  # a producer writes at least once a second while text comes
 _STOP_STEP_SECONDS = 0.3
@@ -26,7 +27,7 @@ _ask = msgspec.json.Decoder(Ask)
 
 
 class Recovery:
-    """Ends turns that this thread does not drive."""
+    """Ends turns that another thread or instance drives, or drove."""
 
     def __init__(
         self, history: History, logs: TurnLog, writer: TurnLogWriter, default_model: str
@@ -36,18 +37,18 @@ class Recovery:
         self._writer = writer
         self._default_model = default_model
 
-    def stop(self, chat: ChatRef, reason: str) -> bytes | None:
-        """Stop the running turn: `cancelled` keeps what was said, `rollback` drops it.
+    def stop(self, chat: ChatRef, reason: StopReason) -> bytes | None:
+        """Stop the running turn: `cancelled` stores its text, `rollback` drops it.
 
-        Returns the message as stored, or None when none was running or nothing is kept. A living
-        producer ends its turn itself, and so loses nothing; it learns of it at its next flush.
+        Returns the stored message; None if no turn was running or nothing is stored. A live producer
+        ends its turn itself, so that no text is lost: its next write to the log is refused.
         """
         look = self._history.look(chat)
         ref = look.running
         if ref is None:
             return None
         text, reason = self._logs.stop(chat, ref.nonce, reason)
-        self._writer.tell(ref.nonce, reason)
+        self._writer.stop(ref.nonce, reason)
         if look.alive and _ask.decode(look.asked).stream:
             give_up = time.monotonic() + _STOP_PATIENCE_SECONDS
             while time.monotonic() < give_up:
@@ -56,8 +57,8 @@ class Recovery:
                     return self._history.find_message(chat, ref)
         return self.settle(chat, look, reason)
 
-    def settle(self, chat: ChatRef, look: Look, reason: str) -> bytes | None:
-        """End the running turn of `look` here and now; returns the message as stored, if any is."""
+    def settle(self, chat: ChatRef, look: Look, reason: StopReason) -> bytes | None:
+        """End the running turn of `look` now; the stored message, if one is stored."""
         ref = look.running
         assert ref is not None
         ask = _ask.decode(look.asked)
@@ -70,10 +71,10 @@ class Recovery:
         try:
             return self._commit(chat, look, ask, ref, text, reason)
         except NotFound:
-            return None  # dropped, or deleted, meanwhile
+            return None  # dropped or deleted meanwhile
 
     def settle_if_dead(self, chat: ChatRef) -> Look:
-        """Look at a chat; a turn whose lease has run out is ended first."""
+        """Look at a chat, after ending a turn whose lease has run out."""
         look = self._history.look(chat)
         while look.running and not look.alive:
             self.settle(chat, look, "interrupted")
@@ -81,16 +82,14 @@ class Recovery:
         return look
 
     def _commit(
-        self, chat: ChatRef, look: Look, ask: Ask, ref: TurnRef, text: str, reason: str
+        self, chat: ChatRef, look: Look, ask: Ask, ref: TurnRef, text: str, ending: Ending
     ) -> bytes:
-        ending: Ending = "cancelled" if reason == "cancelled" else "interrupted"
         parent, before = self._parent(chat, ask, ref)
         model = self._model(look, ask)
         answer = write_assistant_message(
             ref, chat.id, text, model=model, status=STATUS_OF[ending], now_ms=look.now_ms
         )
-        return self._history.commit(
-            chat,
+        finished = Finished(
             ref,
             ask,
             answer,
@@ -101,19 +100,20 @@ class Recovery:
             parent_id=id_of(before) if before else None,
             forks=branches.forks_after(look.forks, ref.index, parent),
         )
+        return self._history.commit(chat, finished)
 
     def _model(self, look: Look, ask: Ask) -> str:
         return ask.model or look.model or self._default_model
 
     def _parent(self, chat: ChatRef, ask: Ask, ref: TurnRef) -> tuple[int, bytes]:
-        """The place of the message that a turn goes on from, and that message; -1 and b"": none."""
-        place = branches.parent_place(ask.parent_id, ref.index)
-        parent = -1 if place is None else place
+        """(index, JSON) of the message that a turn continues; (-1, b"") at the beginning."""
+        index = branches.parent_index(ask.parent_id, ref.index)
+        parent = -1 if index is None else index
         return parent, self._history.look(chat, parent).message if parent >= 0 else b""
 
 
 def _estimate(model: str, ask: Ask, text: str, before: bytes) -> Used:
-    """What a turn used whose end nobody has counted: the prompt before it, its own message, its text."""
+    """The usage of a turn whose producer is gone: the prompt, the user's message, the text so far."""
     usage = read_answer(before).usage if b'"role":"assistant"' in before else None
     prompt = estimate_tokens(PromptMessage("user", ask.content))
     return Used(model, prompt + (usage.total_tokens if usage else 0), estimate_text(text))

@@ -2,12 +2,12 @@
 
     begin     one round trip to Redis: the lease, and the history that goes into the prompt
     call      the prompt goes to the model
-    relay     bytes from the model -> the pure machine in `turn.py` -> events to the client,
-              and in batches to the turn's log                                       (`run.py`)
+    produce   bytes from the model -> `core/answer.py` -> events to the client, and in
+              batches to the turn's log                                       (`producer.py`)
     commit    one round trip: both messages, or nothing
 
-Somebody else may follow a turn (`reader.py`), stop it, or end it after its instance died
-(`recovery.py`). Whoever finds a dead turn in their way ends it.
+Other requests may follow a turn (`reader.py`), stop it, or end it after its instance died
+(`recovery.py`): whoever finds a dead turn in the way ends it.
 """
 
 import time
@@ -19,12 +19,9 @@ from chat.core import branches
 from chat.core import prompt as prompts
 from chat.core.credentials import Caller
 from chat.core.errors import (
-    ChatChanged,
     ChatkeepError,
-    IdempotencyConflict,
     InvalidRequest,
     NotFound,
-    RateLimited,
     TurnInProgress,
 )
 from chat.core.messages import Ask, ChatRef, TurnRef, find_ref, id_of, new_nonce, read_answer
@@ -35,11 +32,13 @@ from chat.models.choice import Models
 from chat.settings import Settings
 from chat.store.chats import Chats
 from chat.store.history import History
-from chat.store.turn_log import TurnLog, TurnLogWriter
+from chat.store.turn_log import TurnLog
+from chat.store.turn_log_writer import TurnLogWriter
 from chat.store.users import Users
 from chat.turns.producer import Producer, TurnPlan
 from chat.turns.reader import Reader
 from chat.turns.recovery import Recovery
+from chat.turns.refusals import changed, refused, same_turn
 
 _ASK_AGAIN_SECONDS = 0.5
 _CHATS_AT_ONCE = 100
@@ -75,9 +74,9 @@ class Turns:
         self._recovery = Recovery(history, logs, writer, settings.gpt_model)
 
     def begin(self, caller: Caller, chat: ChatRef, ask: Ask, pause: Pause) -> Producer | Reader:
-        """Start a turn; or, when this one has been asked for before, follow the one that was.
+        """Start a turn, or follow the one that was started with the same idempotency key.
 
-        Raises what the client is to be told, of which nothing remains.
+        Raises ChatkeepError; a refused turn leaves nothing in Redis.
         """
         began_at = time.monotonic()
         begun = self._take_lease(caller, chat, ask, pause)
@@ -111,9 +110,9 @@ class Turns:
         )
 
     def resume(self, chat: ChatRef, turn_id: str | None, offset: int) -> Reader | None:
-        """Follow a turn from an offset: the one named, else the running, else the newest one.
+        """Follow a turn from an offset: the one named, else the running one, else the newest.
 
-        None when the chat has none; raises NotFound, or InvalidRequest for an offset past the end.
+        None if the chat has none. Raises NotFound, and InvalidRequest for an offset past the end.
         """
         look = self._recovery.settle_if_dead(chat)
         ref = self._find_turn(chat, turn_id, look)
@@ -123,12 +122,12 @@ class Turns:
             message = self._history.find_message(chat, ref)
             if message is not None and offset > len(read_answer(message).content):
                 raise InvalidRequest(
-                    "The place to resume at is past the end.", param="after", code="invalid_cursor"
+                    "`after` is past the end of the answer.", param="after", code="invalid_cursor"
                 )
         return self._follow(chat, ref, offset)
 
     def stop(self, chat: ChatRef) -> bytes | None:
-        """Stop the running turn, keeping what was said; the message as stored, None if none ran."""
+        """Stop the running turn and keep its text; the stored message, None if no turn was running."""
         return self._recovery.stop(chat, "cancelled")
 
     def settle_if_dead(self, chat: ChatRef) -> bool:
@@ -136,12 +135,12 @@ class Turns:
         return self._recovery.settle_if_dead(chat).running is None
 
     def delete(self, chat: ChatRef) -> None:
-        """Forget a chat, also when there is none; a running turn is stopped, and so accounted for."""
+        """Delete a chat, if there is one; a running turn is stopped first, so that its usage counts."""
         self._recovery.stop(chat, "cancelled")
         self._chats.delete(chat)
 
     def delete_all(self, owner: str) -> None:
-        """Forget every chat of an owner."""
+        """Delete every chat of an owner."""
         while chats := self._chats.list_chats(owner, _CHATS_AT_ONCE, None)[0]:
             for chat in chats:
                 self.delete(ChatRef(owner, chat.id))
@@ -162,7 +161,7 @@ class Turns:
         return outcome
 
     def _take_lease(self, caller: Caller, chat: ChatRef, ask: Ask, pause: Pause) -> Begun | TurnRef:
-        """Wait for the chat; the turn that has this idempotency key, when there is one."""
+        """Wait for the chat's lease; the turn with this idempotency key, if there is one."""
         give_up = time.monotonic() + self._settings.queue_seconds
         nonce = new_nonce()
         while True:
@@ -171,9 +170,9 @@ class Turns:
                 case Begun():
                     return outcome
                 case Known():
-                    return _same_turn(outcome, ask)
+                    return same_turn(outcome, ask)
                 case Changed():
-                    raise _changed(outcome)
+                    raise changed(outcome)
                 case Limited():
                     self._make_room(outcome)
                 case Busy(alive=False):
@@ -182,14 +181,14 @@ class Turns:
                     self._wait_for(chat, ask, give_up, pause)
 
     def _make_room(self, limited: Limited) -> None:
-        """End turns of the owner that died and still count; raises RateLimited when none did."""
+        """End dead turns that still count as running; raises RateLimited if there are none."""
         if limited.reason == "turns":
             dead = [turn for turn in limited.running if self._is_over(turn, limited.now_ms)]
             for chat, nonce, _ in dead:
                 self._history.release(chat, nonce)
             if dead:
                 return
-        raise _refused(limited)
+        raise refused(limited)
 
     def _is_over(self, turn: tuple[ChatRef, str, int], now_ms: int) -> bool:
         chat, nonce, began_ms = turn
@@ -199,22 +198,20 @@ class Turns:
         return running is None or running.nonce != nonce
 
     def _wait_for(self, chat: ChatRef, ask: Ask, give_up: float, pause: Pause) -> None:
-        """Make way for a turn of ours, or wait a while; raises TurnInProgress."""
+        """Stop the running turn or wait a while, as asked; raises TurnInProgress."""
         left = give_up - time.monotonic()
         if ask.when_busy == "reject" or left <= 0:
             raise TurnInProgress(_BUSY)
-        if ask.when_busy == "interrupt":
-            self._recovery.stop(chat, "cancelled")
-        elif ask.when_busy == "rollback":
-            self._recovery.stop(chat, "rollback")
+        if ask.when_busy in ("interrupt", "rollback"):
+            self._recovery.stop(chat, "rollback" if ask.when_busy == "rollback" else "cancelled")
         elif not pause(min(_ASK_AGAIN_SECONDS, left)):
-            raise TurnInProgress("The client left while its message was waiting.")
+            raise TurnInProgress("The client disconnected while its message was queued.")
 
     def _find_branch(self, chat: ChatRef, begun: Begun, ask: Ask) -> "_Branch":
-        """What the turn goes on from; a linear chat's is there already."""
+        """The messages before the turn; `begin` has read those of a chat without branches."""
         if ask.parent_id is None and not begun.forks:
             return _Branch(begun.messages, begun.start, begun.revision - 1, linear=True)
-        leaf = branches.parent_place(ask.parent_id, begun.revision)
+        leaf = branches.parent_index(ask.parent_id, begun.revision)
         ranges = [] if leaf is None else branches.path(branches.read_forks(begun.forks), leaf)
         messages = self._history.read_ranges(chat, branches.newest(ranges, _MAX_OF_A_BRANCH))
         ids = [branches.ROOT, None, *map(id_of, messages[-2:])]
@@ -254,7 +251,7 @@ class Turns:
         )
 
     def _exists(self, chat: ChatRef, ref: TurnRef) -> bool:
-        """A turn that failed is not in the history, but its log tells of it for a while."""
+        """A failed turn is not in the history, but for a while its log has the error."""
         found = self._history.find_message(chat, ref)
         return found is not None or bool(self._logs.read(chat, ref.nonce, 0, 0))
 
@@ -266,44 +263,14 @@ class Turns:
             history=self._history,
             logs=self._logs,
             recovery=self._recovery,
-            keepalive_seconds=self._settings.keepalive_seconds,
-            patience_seconds=self._settings.store_patience_seconds,
+            settings=self._settings,
         )
 
 
 class _Branch(msgspec.Struct, frozen=True):
-    """What a turn goes on from: its newest messages, how many came before them, its last place."""
+    """What a turn continues: the newest messages, how many precede them, the index of the last."""
 
     messages: list[bytes]
     start: int
     leaf: int
     linear: bool
-
-
-def _same_turn(known: Known, ask: Ask) -> TurnRef:
-    if ask.repeat is None or ask.repeat.body_hash != known.body_hash:
-        raise IdempotencyConflict(
-            "This Idempotency-Key was used with another body.", param="Idempotency-Key"
-        )
-    return known.ref
-
-
-def _refused(limited: Limited) -> RateLimited:
-    rate_status, seconds = limited.rate_status, limited.rate_status.reset_seconds
-    if limited.reason == "turns":
-        return RateLimited(
-            f"Rate limit exceeded: {rate_status.limit} turns are running at once.",
-            retry_after=seconds,
-        )
-    code = "budget_exhausted" if limited.reason == "budget" else "rate_limited"
-    return RateLimited(
-        "Rate limit exceeded", code=code, retry_after=seconds, headers=rate_status.headers()
-    )
-
-
-def _changed(outcome: Changed) -> ChatChanged:
-    return ChatChanged(
-        f"The chat is at revision {outcome.revision} by now.",
-        revision=outcome.revision,
-        messages=[msgspec.Raw(message) for message in outcome.messages],
-    )

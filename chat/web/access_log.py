@@ -1,7 +1,7 @@
-"""One line of JSON for each request, in the shape of Cloud Logging.
+"""The access log: one JSON line per request, in the format of Cloud Logging.
 
-Protocol: https://cloud.google.com/logging/docs/structured-logging. A line tells who asked for what,
-how it ended and what it used; never a key, and never a word of what was said.
+Protocol: https://cloud.google.com/logging/docs/structured-logging. A line says who asked for what,
+how it ended and what it used; it never contains a key or any content.
 """
 
 import logging
@@ -26,7 +26,7 @@ log = logging.getLogger("chatkeep.requests")
 
 
 class RequestEntry(msgspec.Struct):
-    """What is known of a request by now; the one value here that changes."""
+    """The log entry of a request, filled in while it is answered (so it is mutable)."""
 
     request_id: str
     method: str
@@ -41,21 +41,24 @@ class RequestEntry(msgspec.Struct):
     tokens: int = 0
     auth_seconds: float = 0.0
 
-    def told(self, route: str, parts: Mapping[str, str]) -> None:
-        """The request was for this route."""
+    def set_route(self, route: str, parts: Mapping[str, str]) -> None:
+        """Note which route answers the request."""
         self.route, self.chat = route, parts.get("chat_id", "")
 
     @property
     def milliseconds(self) -> int:
+        """The time since the request began."""
         return int((time.monotonic() - self.began) * 1000)
 
     def write(self) -> None:
+        """Log the entry, as an error if the status is 5xx."""
         level = logging.ERROR if self.status >= 500 else logging.INFO
         facts = {name: getattr(self, name) for name in _FACTS}
         log.log(level, "%s %s %d", self.method, self.route, self.status, extra={"facts": facts})
 
 
 def open_entry(request: Request) -> RequestEntry:
+    """Begin the log entry of a request."""
     given = header(request, "X-Request-Id", "")
     request_id = given if _SANE_REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
     entry = RequestEntry(request_id, request.method, _trace_of(request))
@@ -64,6 +67,7 @@ def open_entry(request: Request) -> RequestEntry:
 
 
 def entry_of(request: Request) -> RequestEntry:
+    """The log entry of a request that is being answered."""
     entry: RequestEntry = request.environ[_ENTRY]
     return entry
 
@@ -76,7 +80,7 @@ def _trace_of(request: Request) -> str:
 
 
 class JsonLines(logging.Formatter):
-    """Every record of ours as one line of JSON."""
+    """Formats a log record as one line of JSON."""
 
     def __init__(self, project: str) -> None:
         super().__init__()
@@ -86,20 +90,20 @@ class JsonLines(logging.Formatter):
         line = {"severity": record.levelname, "message": record.getMessage()}
         facts = dict(getattr(record, "facts", {}))
         if trace := facts.pop("trace", ""):
-            place = f"projects/{self._project}/traces/{trace}" if self._project else trace
-            line["logging.googleapis.com/trace"] = place
+            name = f"projects/{self._project}/traces/{trace}" if self._project else trace
+            line["logging.googleapis.com/trace"] = name
         if record.exc_info:
             line["message"] += "\n" + self.formatException(record.exc_info)
         facts = {name: value for name, value in facts.items() if value != ""}
         text = msgspec.json.encode(line | facts).decode()
-        # A client may send its key where a chat's id belongs.
+        # Redact a key that a client sent in the place of a chat id.
         return _USER_KEY.sub("ck_***", text)
 
 
 def write_json_lines(project: str) -> None:
-    """Have the product's own loggers write to stdout."""
-    # What no line shows is not gathered for it (Python's logging HOWTO, "Optimization").
-    logging._srcfile = None
+    """Make Chatkeep's loggers write JSON lines to stdout."""
+    # Do not collect what no line shows (Python's logging HOWTO, "Optimization").
+    logging._srcfile = None  # noqa: SLF001  # the documented way
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logger = logging.getLogger("chatkeep")
     if not logger.handlers:

@@ -1,4 +1,4 @@
-"""What requests say in their headers."""
+"""Reads the headers of requests."""
 
 import hashlib
 import re
@@ -10,7 +10,7 @@ from flask import Request
 
 from chat.core.errors import InvalidRequest
 from chat.core.messages import Repeat
-from chat.host.sockets import shows_something
+from chat.host.sockets import wait_readable
 from chat.turns.turns import Pause
 
 _IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
@@ -19,7 +19,7 @@ Missing = TypeVar("Missing")
 
 
 def header(request: Request, name: str, missing: Missing) -> str | Missing:
-    """A header of a request. The framework raises an error, and catches it, for each that is not there."""
+    """A header, straight from the environ: Flask raises and catches an error per missing header."""
     value: str | Missing = request.environ.get(f"HTTP_{name.upper().replace('-', '_')}", missing)
     return value
 
@@ -29,16 +29,17 @@ def idempotency_key(request: Request) -> str | None:
     key = header(request, "Idempotency-Key", None)
     if key is not None and not _IDEMPOTENCY_KEY.fullmatch(key):
         raise InvalidRequest(
-            "`Idempotency-Key` must be 1 to 255 printable characters.", param="Idempotency-Key"
+            "`Idempotency-Key` must have 1 to 255 printable ASCII characters.",
+            param="Idempotency-Key",
         )
     return key
 
 
 def read_repeat(request: Request) -> Repeat | None:
-    """The Idempotency-Key; or, for the OpenAI SDKs, which send none, what marks their retries.
+    """How to recognise a retry: by Idempotency-Key, or by the retry header of the OpenAI SDKs.
 
-    Their requests count from `X-Stainless-Retry-Count: 0`. Only a retry looks for the request it
-    repeats; a first attempt that is the same as an earlier one is a person saying "yes" twice.
+    The SDKs send no key, but `X-Stainless-Retry-Count: 0` and up. Only a retry (1 and up) looks for
+    the request it repeats: two equal first attempts may be a user who says "yes" twice.
     """
     key = idempotency_key(request)
     attempt = header(request, "X-Stainless-Retry-Count", "")
@@ -53,7 +54,7 @@ def read_repeat(request: Request) -> Repeat | None:
 
 
 def read_if_match(request: Request) -> int | None:
-    """The revision a turn is to build upon; None when any will do."""
+    """The revision that a turn requires; None for any. Raises InvalidRequest."""
     text = header(request, "If-Match", "*").strip()
     if text == "*":
         return None
@@ -64,7 +65,7 @@ def read_if_match(request: Request) -> int | None:
 
 
 def pause_for(request: Request) -> Pause:
-    """A sleep that ends at once, and says so, when the client has closed its connection."""
+    """A sleep that returns false, at once, when the client closes its connection."""
     connection: Any = request.environ.get("gunicorn.socket")
 
     def pause(seconds: float) -> bool:
@@ -72,11 +73,12 @@ def pause_for(request: Request) -> Pause:
             time.sleep(seconds)
             return True
         began = time.monotonic()
-        if not shows_something(connection, seconds):
+        if not wait_readable(connection, seconds):
             return True
         if not connection.recv(1, socket.MSG_PEEK):
             return False
-        time.sleep(max(0.0, began + seconds - time.monotonic()))  # it has sent its next request
+        # Readable without EOF: a pipelined request, which will show all the time.
+        time.sleep(max(0.0, began + seconds - time.monotonic()))
         return True
 
     return pause

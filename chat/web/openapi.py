@@ -1,4 +1,4 @@
-"""GET /openapi.json: written from the table of routes, so that it cannot tell of another API."""
+"""GET /openapi.json, generated from the table of routes, so that it cannot differ from it."""
 
 import re
 from typing import Any
@@ -34,7 +34,7 @@ _ERROR = {
 
 
 class OpenApi:
-    """The document, made once."""
+    """The document, encoded once."""
 
     def __init__(self, routes: list[Route]) -> None:
         own = Route("GET", "/openapi.json", self.get, access="anyone")
@@ -42,7 +42,7 @@ class OpenApi:
         self._document = msgspec.json.encode(_document(self.routes))
 
     def get(self, request: Request) -> Response:
-        """This document."""
+        """Describe this API as an OpenAPI 3.1 document."""
         return json_response(self._document)
 
 
@@ -59,7 +59,7 @@ def _document(routes: list[Route]) -> dict[str, Any]:
 
 
 def path_of(route: Route) -> str:
-    """A route's path in OpenAPI's spelling."""
+    """A route's path in OpenAPI's notation: `/{chat_id}/chat`."""
     return re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", route.path)
 
 
@@ -67,7 +67,7 @@ def _operation(route: Route) -> dict[str, Any]:
     error = {"description": "An error", "content": _json({"$ref": "#/components/schemas/Error"})}
     operation: dict[str, Any] = {
         "summary": (route.handler.__doc__ or "").strip(),
-        "responses": {str(route.status): {"description": "Done"}, "default": error},
+        "responses": {str(route.status): {"description": "Success"}, "default": error},
     }
     names = re.findall(r"{(\w+)}", path_of(route))
     path = [{"name": n, "in": "path", "required": True, "schema": _TEXT} for n in names]

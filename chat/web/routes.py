@@ -1,4 +1,4 @@
-"""Which function answers which path, and what every answer has in common."""
+"""Routing: which handler answers which path, and what all responses have in common."""
 
 import io
 import logging
@@ -27,7 +27,8 @@ from chat.web.paths import Paths
 
 JSON = "application/json"
 RESERVED = frozenset(
-    "conversations conversation ask api admin client v1 chats me health docs openapi.json static".split()
+    "conversations conversation ask api admin client v1 chats me health docs openapi.json"
+    " static".split()
 )
 _CHAT_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _EXPOSED = (
@@ -46,12 +47,12 @@ Handler = Callable[..., Response]
 
 
 class Route(msgspec.Struct, frozen=True, eq=False):
-    """`handler(request, caller, **parts of the path)` answers `method` on `path`; GET answers HEAD too.
+    """`handler(request, caller, **path variables)` answers `method` (GET: also HEAD) on `path`.
 
-    `access`: a user's handler gets the caller, whose key is good by then; that of a turn, a caller
-    whose key is checked when the turn begins; an admin's and anyone's get none. The rest is for who
-    reads the API's description: the status when all is well, the names in the query, the fields of
-    the body.
+    access: "user": the handler gets a caller whose key has been checked
+            "turn": a caller whose key may be left for the start of the turn to check
+            "admin", "anyone": no caller
+    `status` (of success), `query` and `body` only describe the route in /openapi.json.
     """
 
     method: str
@@ -65,7 +66,7 @@ class Route(msgspec.Struct, frozen=True, eq=False):
 
 
 class Router:
-    """Answers every request with JSON of ours: never a page of the framework, never a trace."""
+    """Answers every request in JSON, never with an HTML page of the framework or a traceback."""
 
     def __init__(
         self, routes: list[Route], access: Access, *, max_body_bytes: int, origins: frozenset[str]
@@ -80,7 +81,7 @@ class Router:
         self._origins = origins
 
     def answer(self, request: Request) -> Response:
-        """Find the handler, run it, and turn whatever it raises into an answer."""
+        """Find the handler and call it; any exception becomes an error response."""
         entry = open_entry(request)
         try:
             response = self._dispatch(request)
@@ -88,9 +89,9 @@ class Router:
             response = error_response(error)
         except Exception:
             log.exception("%s failed", request.method)
-            response = error_response(InternalError("Something went wrong here."))
+            response = error_response(InternalError("An internal error occurred."))
         if response.status_code == 204:
-            response.headers.remove("Content-Type")  # the framework takes nothing for HTML
+            response.headers.remove("Content-Type")  # Flask sets text/html even without a body
         response.headers.setdefault("Cache-Control", "no-store")
         response.headers.extend([("X-Request-Id", entry.request_id), *_SAFE_HEADERS])
         self._allow_origin(request, response)
@@ -102,17 +103,17 @@ class Router:
         _read_body(request, self._max_body_bytes)
         found = list(self._paths.find(request.path))
         if not found:
-            raise NotFound("There is nothing at this path.")
+            raise NotFound("There is no such path.")
         for routes, parts in found:
             if route := routes.get(request.method):
-                return self._take(request, route, parts)
+                return self._answer_route(request, route, parts)
         allow = ", ".join(sorted({"OPTIONS"}.union(*(routes for routes, _ in found))))
         if request.method == "OPTIONS":
             return Response(status=204, headers={"Allow": allow})
-        raise MethodNotAllowed(f"This path answers {allow}.", headers={"Allow": allow})
+        raise MethodNotAllowed(f"This path allows only {allow}.", headers={"Allow": allow})
 
-    def _take(self, request: Request, route: Route, parts: dict[str, str]) -> Response:
-        entry_of(request).told(route.path, parts)
+    def _answer_route(self, request: Request, route: Route, parts: dict[str, str]) -> Response:
+        entry_of(request).set_route(route.path, parts)
         try:
             return self._handle(request, route, parts)
         except ChatkeepError as error:
@@ -125,7 +126,7 @@ class Router:
             return route.handler(request, **parts)
         began = time.monotonic()
         caller = self._access.identify(request)
-        checked = route.access == "user" or not self._access.was_good(caller)
+        checked = route.access == "user" or not self._access.was_valid(caller)
         if checked:
             self._access.check(caller)
         entry = entry_of(request)
@@ -135,7 +136,8 @@ class Router:
                 check_chat_id(parts["chat_id"])
             return route.handler(request, caller, **parts)
         except InvalidRequest:
-            if not checked:  # who has no good key is not told what else is wrong
+            if not checked:
+                # Do not reveal validation errors to a caller whose key has not been checked.
                 self._access.check(caller)
             raise
 
@@ -161,7 +163,7 @@ class Router:
 def json_response(
     body: object, status: int = 200, headers: dict[str, str] | None = None
 ) -> Response:
-    """`body` is anything msgspec encodes, or JSON bytes that are ready."""
+    """`body` is anything msgspec can encode, or JSON that is encoded already."""
     data = body if isinstance(body, bytes) else msgspec.json.encode(body)
     return Response(data, status, headers, content_type=JSON)
 
@@ -169,45 +171,53 @@ def json_response(
 def error_response(
     error: ChatkeepError, write: Callable[[ChatkeepError], object] = write_error
 ) -> Response:
+    """An error as a response, encoded by `write`."""
     return json_response(write(error), error.status, error.headers)
 
 
-def whole_number(request: Request, name: str, *, default: int, least: int, most: int) -> int:
-    """A number in the query; raises InvalidRequest."""
+def whole_number(request: Request, name: str, *, default: int, minimum: int, maximum: int) -> int:
+    """A whole number in the query. Raises InvalidRequest."""
     text = request.args.get(name)
     if text is None:
         return default
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and least <= int(text) <= most):
-        raise InvalidRequest(f"`{name}` must be a whole number from {least} to {most}.", param=name)
-    return int(text)
+    if text.isascii() and text.isdigit() and len(text) < 10 and minimum <= int(text) <= maximum:
+        return int(text)
+    rule = f"must be a whole number from {minimum} to {maximum}"
+    raise InvalidRequest(f"`{name}` {rule}.", param=name)
 
 
 def check_chat_id(chat_id: str, param: str = "chat_id") -> None:
     """Raises InvalidRequest."""
     if not _CHAT_ID.fullmatch(chat_id) or chat_id in RESERVED:
         raise InvalidRequest(
-            "An id of a chat is 1 to 128 characters of A-Z a-z 0-9 . _ ~ - and none of the reserved words.",
+            "A chat id has 1 to 128 characters of A-Z a-z 0-9 . _ ~ -"
+            " and must not be a reserved word.",
             param=param,
             code="invalid_chat_id",
         )
 
 
-def _read_body(request: Request, most: int) -> None:
-    """Read what came, but not more than allowed; later readers find it cached."""
-    # One byte more, because of a chunked body werkzeug quietly gives the first `max` bytes.
-    request.max_content_length = most + 1
+def _read_body(request: Request, max_bytes: int) -> None:
+    """Read the body, at most `max_bytes` of it; werkzeug caches it. Raises BodyTooLarge."""
+    # One byte more: werkzeug silently truncates a chunked body to the maximum.
+    request.max_content_length = max_bytes + 1
     try:
         body = request.get_data()
     except RequestEntityTooLarge:
-        request.stream = io.BytesIO()  # or the framework would read all of it before answering
-        raise _too_large(most) from None
+        # Else the framework would read the rest of it before answering.
+        request.stream = io.BytesIO()
+        raise _too_large(max_bytes) from None
     except ClientDisconnected:
         body = b""
-    if len(body) > most:
-        raise _too_large(most)
+    except Exception as problem:  # the server's parser met a bad chunk, or the client's reset
+        raise InvalidRequest("The body cannot be read.", code="invalid_json") from problem
+    if len(body) > max_bytes:
+        raise _too_large(max_bytes)
     if request.content_length not in (None, len(body)):
-        raise InvalidRequest("The body is shorter than announced.", code="invalid_json")
+        raise InvalidRequest("The body is shorter than its Content-Length.", code="invalid_json")
 
 
-def _too_large(most: int) -> BodyTooLarge:
-    return BodyTooLarge(f"The body has more than {most} bytes.", headers={"Connection": "close"})
+def _too_large(max_bytes: int) -> BodyTooLarge:
+    return BodyTooLarge(
+        f"The body has more than {max_bytes} bytes.", headers={"Connection": "close"}
+    )

@@ -1,9 +1,10 @@
-"""The reference agent: it dials in to a function, and answers its questions with a model of yours.
+"""The reference agent: connects to a function and answers its questions with a model of yours.
 
-    AGENT_KEY=... python -m chat.models.agents --server wss://host --upstream http://localhost:11434/v1 --model NAME
+    AGENT_KEY=... python -m chat.models.agents --server wss://host \\
+        --upstream http://localhost:11434/v1 --model NAME
 
-The model may be any OpenAI-compatible server that this machine can reach. Nobody has to reach this
-machine. One line is printed for each question, and no word of what was said.
+The model may be any OpenAI-compatible server that this machine can reach; the agent itself accepts
+no connections. It prints one line per question, never any content.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from chat.core.completions import PromptMessage
 from chat.core.errors import ChatkeepError, UpstreamRefused
 from chat.core.events import Delta
 from chat.core.http1 import ProtocolError
+from chat.host.flow import wait_for
 from chat.models.agents import wire
 from chat.models.upstream import Upstream
 
@@ -39,7 +41,7 @@ _FINAL = frozenset((400, 401, 403, 404))
 
 
 class Refused(Exception):
-    """The server will not let us in, however often we come."""
+    """The server rejects this agent for good; trying again is useless."""
 
 
 class _Daemon(threading.Thread):
@@ -48,7 +50,7 @@ class _Daemon(threading.Thread):
 
 
 class Socket(simple_websocket.Client):  # type: ignore[misc]
-    """The library's client, with one sender at a time."""
+    """The library's client, safe for several sending threads."""
 
     def handshake(self) -> None:
         self._sending = threading.Lock()
@@ -90,13 +92,14 @@ class Agent:
                 pause = _FIRST_PAUSE_SECONDS
                 self._serve(socket)
             except (OSError, simple_websocket.ConnectionError) as problem:
-                _say(f"no connection: {problem}")
+                _print(f"no connection: {problem}")
             except simple_websocket.ConnectionClosed as closed:
-                _say(f"disconnected: {closed.message or closed.reason}")
+                _print(f"disconnected: {closed.message or closed.reason}")
             self._stopped.wait(pause * random.uniform(0.75, 1.25))
             pause = min(pause * 2, _MAX_PAUSE_SECONDS)
 
     def stop(self) -> None:
+        """Take no more questions and wait for those being answered."""
         self._stopped.set()
         self._workers.shutdown(wait=True, cancel_futures=True)
 
@@ -114,7 +117,7 @@ class Agent:
             while not self._stopped.is_set():
                 text = socket.receive(timeout=_SERVER_SILENCE_SECONDS)
                 if text is None:
-                    raise OSError("the server is silent")
+                    raise OSError("the server sends nothing")
                 self._answer(socket, wire.read(text))
         finally:
             socket.connected and socket.close(1001, "")
@@ -123,7 +126,7 @@ class Agent:
         if message.message == wire.CONNECTION:
             self.id = self.id or message.id
             socket.send(wire.write(self.id, wire.CONNECTION))
-            _say(f"connected as {self.id}")
+            _print(f"connected as {self.id}")
         elif message.message == wire.PING:
             socket.send(wire.write(message.id, wire.PONG))
         elif message.message == wire.REQUEST:
@@ -132,34 +135,36 @@ class Agent:
     def _work(self, socket: Socket, message: wire.Message) -> None:
         began = time.monotonic()
         try:
-            text = self._ask(wire.read_question(message), _teller(socket, message.id), socket)
+            text = self._ask(wire.read_question(message), _delta_sender(socket, message.id), socket)
             socket.send(_response(message, text))
             outcome = f"{len(text)} characters"
         except (ChatkeepError, wire.BadMessage) as error:
             outcome = f"failed: {error}"
             _send(socket, wire.write(message.id, wire.ERROR, str(error), error=str(error)))
         except (OSError, simple_websocket.ConnectionClosed):
-            outcome = "nobody listens any more"
+            outcome = "the connection was lost"
         except Exception as problem:
             outcome = f"failed: {problem!r}"
             _send(socket, wire.write(message.id, wire.ERROR, "The agent failed."))
-        _say(f"question {message.id[:8]}: {outcome} in {time.monotonic() - began:.1f} s")
+        _print(f"question {message.id[:8]}: {outcome} in {time.monotonic() - began:.1f} s")
 
-    def _ask(self, question: wire.Question, tell: Callable[[str], None], socket: Socket) -> str:
-        """Ask the model; tells what it says as it comes, and returns all of it."""
+    def _ask(self, question: wire.Question, send: Callable[[str], None], socket: Socket) -> str:
+        """Ask the model; `send` gets each piece as it comes, and all of it is returned."""
         call = self._upstream.call(self._encode(question))
         turn = Answer(stream=True, keepalive_seconds=_MODEL_SILENCE_SECONDS, now=0.0)
         try:
             while not turn.ending:
                 if self._stopped.is_set() or not socket.connected:
                     raise OSError
-                piece = call.read(_STEP_SECONDS)
+                wait_for(call.waits_for(), _STEP_SECONDS)
+                call.work()
+                piece = call.read()
                 events = turn.receive(piece, 0.0) if piece else []
                 if piece == b"":
                     events = turn.upstream_ended()
-                said = "".join(event.text for event in events if isinstance(event, Delta))
-                if said and question.stream:
-                    tell(said)
+                text = "".join(event.text for event in events if isinstance(event, Delta))
+                if text and question.stream:
+                    send(text)
         except ProtocolError:
             raise UpstreamRefused(CUT) from None
         finally:
@@ -180,7 +185,7 @@ class Agent:
         )
 
 
-def _teller(socket: Socket, question: str) -> Callable[[str], None]:
+def _delta_sender(socket: Socket, question: str) -> Callable[[str], None]:
     return lambda text: socket.send(wire.write(question, wire.DELTA, text))
 
 
@@ -196,12 +201,12 @@ def _send(socket: Socket, text: str) -> None:
         pass
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     print(time.strftime("%H:%M:%S"), text, flush=True)
 
 
 def register_url(server: str) -> str:
-    """Where to dial in; `server` is what a person would call it."""
+    """The URL that agents connect to; `server` is a URL or a bare host name."""
     scheme, found, rest = server.rstrip("/").partition("://")
     if not found:
         scheme, rest = "wss", server.rstrip("/")
@@ -224,13 +229,16 @@ def _options() -> argparse.Namespace:
     )
     options.add_argument("--model", required=True)
     options.add_argument(
-        "--id", default="", help="the id it had before; default: the server's choice"
+        "--id", default="", help="the id of an earlier connection; default: a new one"
     )
-    options.add_argument("--at-once", type=int, default=4, help="questions it answers at once")
+    options.add_argument(
+        "--at-once", type=int, default=4, help="how many questions it answers at once"
+    )
     return options.parse_args()
 
 
 def main() -> int:
+    """Connect, and answer until SIGTERM or Ctrl-C."""
     options = _options()
     upstream = Upstream(options.upstream, options.upstream_key, _MODEL_SILENCE_SECONDS)
     url = register_url(options.server)
@@ -241,10 +249,10 @@ def main() -> int:
     try:
         agent.run()
     except Refused as refusal:
-        _say(str(refusal))
+        _print(str(refusal))
         return 1
     except KeyboardInterrupt:
-        _say("stopped")
+        _print("stopped")
     finally:
         agent.stop()
     return 0

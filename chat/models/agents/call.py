@@ -1,11 +1,11 @@
-"""A call of an agent, as one of the model API: `read` it until it returns b"", or raises.
+"""A question to an agent, with the interface of a call of the model API.
 
-What it returns is what the model API would have sent, so that a turn knows no difference.
+`read` returns the bytes that the model API would have sent, so that a turn sees no difference.
 """
 
-import socket
 import time
 from collections import deque
+from contextlib import suppress
 from typing import Protocol
 
 import msgspec
@@ -18,20 +18,22 @@ from chat.core.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from chat.host.sockets import shows_something
+from chat.host.flow import WORK_DUE, Readable, Wait
+from chat.host.sockets import WakeUpPipe
 from chat.models.agents.connection import AgentReply
 from chat.models.agents.wire import Question
 
-_BELL_BYTES = 4096
 _DONE = b"data: [DONE]\n\n"
 
 
-class Exchange(Protocol):
-    """Where questions go, and whether the instances that hold them live."""
+class AgentExchange(Protocol):
+    """Dispatches questions to agents, and tells whether their instances are alive."""
 
     lives_seconds: float
 
-    def hand_over(self, call: "AgentCall", data: bytes, wish: str, without: str) -> tuple[str, str]:
+    def dispatch(
+        self, call: "AgentCall", data: bytes, preferred: str, excluded: str
+    ) -> tuple[str, str]:
         """Give a question to an agent: (agent, instance). Raises NoAgent."""
 
     def is_here(self, instance: str) -> bool: ...
@@ -39,57 +41,70 @@ class Exchange(Protocol):
     def is_alive(self, instance: str) -> bool: ...
 
     def end(self, call: "AgentCall", *, complete: bool) -> None:
-        """No more words for this call."""
+        """Deliver no more replies to this call; an answer that is not complete is cancelled."""
 
 
 class AgentCall:
-    """One question to an agent, and to a second one when the first is lost before it said a word."""
+    """One question to an agent; to a second one if the first is lost before its answer began."""
 
     def __init__(
-        self, exchange: Exchange, number: str, question: Question, wish: str, silence_seconds: float
+        self,
+        exchange: AgentExchange,
+        question_id: str,
+        question: Question,
+        preferred: str,
+        silence_seconds: float,
     ) -> None:
         self.answering = False
-        self.question = number
+        self.question = question_id
         self.agent = self.instance = ""
         self._exchange = exchange
         self._stream = question.stream
         self._data = msgspec.json.encode(question)
         self._silence_seconds = silence_seconds
-        self._heard_at = self._checked_at = time.monotonic()
-        self._words: deque[tuple[str, AgentReply]] = deque()
+        self._received_at = self._checked_at = time.monotonic()
+        self._replies: deque[tuple[str, AgentReply]] = deque()
         self._pieces: list[str] = []
         self._length = 0
         self._complete = self._closed = self._lost = self._replaced = False
-        self._bell, self._ear = socket.socketpair()
-        self._bell.setblocking(False)
-        self._ear.setblocking(False)
+        self._wake_up = WakeUpPipe()
+        self._readable = Readable(self._wake_up.fileno())
         try:
-            self._ask(wish)
+            self._ask(preferred)
         except ChatkeepError:
             self.close()
             raise
 
-    def deliver(self, word: AgentReply, agent: str) -> None:
-        """A word of an agent; any thread may bring it, also before we know whom we asked."""
-        self._words.append((agent, word))
-        self._ring()
+    def deliver(self, reply: AgentReply, agent: str) -> None:
+        """Take a reply; from any thread, and also before `dispatch` has returned."""
+        self._replies.append((agent, reply))
+        self._wake_up.wake()
 
-    def fileno(self) -> int | None:
-        """What shows when there is something to `read`; None while that is not all."""
-        return None if self._closed or self._complete or self._has_to_act() else self._ear.fileno()
+    def waits_for(self) -> Wait:
+        idle = not (self._closed or self._complete or self._has_to_act())
+        return self._readable if idle else WORK_DUE
 
-    def read(self, timeout: float) -> bytes | None:
-        """Wait at most `timeout` seconds for a piece of the answer; b"" is its end, None "not yet"."""
+    def work(self) -> None:
+        """Ask whether the agent's instance is alive, or another agent, when that is due."""
+        if self._complete or not self._has_to_act():
+            return
+        if not self._lost:
+            self._checked_at = time.monotonic()
+            with suppress(StoreUnavailable):
+                self._lost = not self._exchange.is_alive(self.instance)
+        if self._lost:
+            self._lost = False
+            self._replace()
+
+    def read(self) -> bytes | None:
+        """A piece of the answer, at once; b"" is its end, None "nothing yet"."""
         if self._complete:
             return b""
-        if self._has_to_act():
-            self._act()
-            return None
-        if not self._words:
-            self._wait(timeout)
-        if self._words:
+        self._wake_up.drain()
+        if self._replies:
             return self._take()
-        self._check_silence()
+        if not self._lost:
+            self._check_silence()
         return None
 
     def drain(self) -> None:
@@ -99,32 +114,20 @@ class AgentCall:
         if not self._closed:
             self._closed = True
             self._exchange.end(self, complete=self._complete)
-            self._bell.close()
-            self._ear.close()
+            self._wake_up.close()
 
-    def _ask(self, wish: str, without: str = "") -> None:
-        self._heard_at = self._checked_at = time.monotonic()
+    def _ask(self, preferred: str, excluded: str = "") -> None:
+        self._received_at = self._checked_at = time.monotonic()
         self.agent = ""
-        self.agent, self.instance = self._exchange.hand_over(self, self._data, wish, without)
+        self.agent, self.instance = self._exchange.dispatch(self, self._data, preferred, excluded)
 
     def _has_to_act(self) -> bool:
-        """Whether something is due that takes time: another agent, or a look at an instance."""
-        if self._words:
+        """Whether a round trip is due: to ask another agent, or whether the instance is alive."""
+        if self._replies:
             return False
-        far = not self._exchange.is_here(self.instance)
+        remote = not self._exchange.is_here(self.instance)
         due_at = self._checked_at + self._exchange.lives_seconds
-        return self._lost or (far and time.monotonic() >= due_at)
-
-    def _act(self) -> None:
-        if not self._lost:
-            self._checked_at = time.monotonic()
-            try:
-                self._lost = not self._exchange.is_alive(self.instance)
-            except StoreUnavailable:
-                return
-        if self._lost:
-            self._lost = False
-            self._replace()
+        return self._lost or (remote and time.monotonic() >= due_at)
 
     def _replace(self) -> None:
         if self._length:
@@ -133,49 +136,44 @@ class AgentCall:
             raise UpstreamUnavailable("Two agents were lost before they answered.", retry_after=1)
         self._replaced = True
         self._exchange.end(self, complete=True)
-        # It may have dialled another instance by now; then it can be asked there.
-        self._ask("", without=f"{self.agent} {self.instance}")
-
-    def _wait(self, timeout: float) -> None:
-        shows_something(self._ear, max(0.0, timeout))
-        self._empty_bell()
+        # Excluded on this instance alone: by now it may be connected to another.
+        self._ask("", excluded=f"{self.agent} {self.instance}")
 
     def _take(self) -> bytes | None:
-        """What has come by now, as the model API would say it."""
-        self._empty_bell()
-        self._heard_at = self._checked_at = time.monotonic()
+        """The replies received so far, as the model API would send them."""
+        self._received_at = self._checked_at = time.monotonic()
         pieces: list[bytes] = []
-        while self._words and not self._complete:
-            agent, word = self._words.popleft()
+        while self._replies and not self._complete:
+            agent, reply = self._replies.popleft()
             if agent != self.agent:
-                continue  # it had been given up
-            if word.kind == "error" and pieces:  # first what it said before
-                self._words.appendleft((agent, word))
-                self._ring()
+                continue  # from an agent that was given up
+            if reply.kind == "error" and pieces:  # deliver the text before it first
+                self._replies.appendleft((agent, reply))
+                self._wake_up.wake()
                 break
-            pieces.append(self._write(word))
+            pieces.append(self._write(reply))
         return b"".join(pieces) or None
 
-    def _write(self, word: AgentReply) -> bytes:
-        if word.kind == "gone":
+    def _write(self, reply: AgentReply) -> bytes:
+        if reply.kind == "gone":
             self._lost = True
-            self._ring()
+            self._wake_up.wake()
             return b""
         self.answering = True
-        if word.kind == "error":
-            reason = redact(word.text, "") or "no reason given"
+        if reply.kind == "error":
+            reason = redact(reply.text, "") or "no reason given"
             raise UpstreamRefused(f"The agent failed: {reason}")
-        text = word.text[max(0, self._length - word.at) :]  # it may have been sent twice
+        text = reply.text[max(0, self._length - reply.at) :]  # a retried batch may come twice
         self._length += len(text)
-        self._complete = word.kind == "done"
+        self._complete = reply.kind == "done"
         return self._chunk(text) if self._stream else self._whole(text)
 
     def _chunk(self, text: str) -> bytes:
-        said = _event({"delta": {"content": text}}) if text else b""
+        delta = _event({"delta": {"content": text}}) if text else b""
         return (
-            said + _event({"delta": {}, "finish_reason": "stop"}) + _DONE
+            delta + _event({"delta": {}, "finish_reason": "stop"}) + _DONE
             if self._complete
-            else said
+            else delta
         )
 
     def _whole(self, text: str) -> bytes:
@@ -185,21 +183,9 @@ class AgentCall:
         return msgspec.json.encode({"choices": [choice]}) if self._complete else b""
 
     def _check_silence(self) -> None:
-        if time.monotonic() - self._heard_at >= self._silence_seconds:
+        if time.monotonic() - self._received_at >= self._silence_seconds:
             self.close()
             raise UpstreamTimeout(f"The agent was silent for {self._silence_seconds:g} s.")
-
-    def _ring(self) -> None:
-        try:
-            self._bell.send(b"\0")
-        except OSError:
-            pass  # it has rung often enough, or nobody waits any more
-
-    def _empty_bell(self) -> None:
-        try:
-            self._ear.recv(_BELL_BYTES)
-        except OSError:
-            pass
 
 
 def _event(choice: dict[str, object]) -> bytes:

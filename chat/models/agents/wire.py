@@ -1,7 +1,7 @@
-"""The messages between the function and an agent: JSON with `id`, `message` (what it is) and `data`.
+"""The messages between the function and an agent: JSON with `id`, `message` (its kind) and `data`.
 
-Protocol: that of ChatGPT-API-server, as its agents know it, with deltas beside it. `data` is text, and
-what is in it, if anything is, is JSON once more; an agent that sends it unwrapped is understood.
+Protocol: that of ChatGPT-API-server, as its agents know it, plus deltas. `data` is a string; for
+requests and responses it holds JSON once more. Agents may also send that object unwrapped.
 """
 
 import re
@@ -22,11 +22,11 @@ _AGENT_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
 class BadMessage(Exception):
-    """What came is none of these messages; the text says why."""
+    """The input is not one of these messages; the text says why."""
 
 
 class Message(msgspec.Struct, frozen=True):
-    """One message, as it came."""
+    """One message, not yet unwrapped."""
 
     id: str
     message: str
@@ -35,7 +35,7 @@ class Message(msgspec.Struct, frozen=True):
 
 
 class Question(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The data of a request. Everything from `messages` on is beyond what old agents know."""
+    """The data of a request. Old agents ignore the fields from `messages` on."""
 
     message_id: str
     conversation_id: str
@@ -47,7 +47,7 @@ class Question(msgspec.Struct, frozen=True, omit_defaults=True):
     max_tokens: int | None = None
 
 
-class Answer(msgspec.Struct, frozen=True):
+class AgentAnswer(msgspec.Struct, frozen=True):
     """The data of a response."""
 
     content: str
@@ -63,7 +63,9 @@ def read(text: str | bytes) -> Message:
     try:
         return _message.decode(text)
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as problem:
-        raise BadMessage("A message is JSON with the texts id, message and data.") from problem
+        raise BadMessage(
+            "A message must be a JSON object with the strings id, message and data."
+        ) from problem
 
 
 def read_question(message: Message) -> Question:
@@ -71,9 +73,9 @@ def read_question(message: Message) -> Question:
     return _unwrap(message, Question)
 
 
-def read_answer(message: Message) -> Answer:
+def read_answer(message: Message) -> AgentAnswer:
     """Raises BadMessage."""
-    return _unwrap(message, Answer)
+    return _unwrap(message, AgentAnswer)
 
 
 def _unwrap(message: Message, kind: type[_T]) -> _T:
@@ -86,20 +88,21 @@ def _unwrap(message: Message, kind: type[_T]) -> _T:
 
 
 def text_of(message: Message) -> str:
-    """What a delta or an error says."""
-    return next(
-        (said for said in (message.data, message.error) if said and isinstance(said, str)), ""
-    )
+    """The text of a delta or an error; "" when there is none."""
+    texts = (message.data, message.error)
+    return next((text for text in texts if text and isinstance(text, str)), "")
 
 
 def write(id: str, message: str, data: str = "", **more: str) -> str:
+    """A message as JSON text."""
     return msgspec.json.encode({"id": id, "message": message, "data": data, **more}).decode()
 
 
 def write_answer(content: str, response_id: str, conversation_id: str) -> str:
     """The data of a response."""
-    return msgspec.json.encode(Answer(content, response_id, conversation_id)).decode()
+    return msgspec.json.encode(AgentAnswer(content, response_id, conversation_id)).decode()
 
 
 def is_agent_id(text: str) -> bool:
+    """Whether an agent may call itself that."""
     return bool(_AGENT_ID.fullmatch(text))

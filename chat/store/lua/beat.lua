@@ -1,7 +1,8 @@
--- Keep a running turn's lease. Returns 1, or 0 when the turn is not the chat's any more.
--- KEYS  chat    ARGV  nonce, until_ms
-if redis.call('HGET', KEYS[1], 'turn') ~= ARGV[1] then
+-- Extend a running turn's lease. Returns 1, or 0 when another turn, or none, runs in the chat.
+--#keys chat
+--#args nonce until_ms
+if redis.call('HGET', chat, 'turn') ~= nonce then
   return 0
 end
-redis.call('HSET', KEYS[1], 'lease', ARGV[2])
+redis.call('HSET', chat, 'lease', until_ms)
 return 1

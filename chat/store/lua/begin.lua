@@ -1,40 +1,58 @@
 -- Begin a turn: check the caller and its limits, take the lease, return what the prompt is made of
--- (no messages of a chat with forks). Twice is once. Returns {outcome, now, ...}: see history.py.
--- KEYS  chat, history, log, the owner's record, everybody (only with a budget of all)
--- ARGV  nonce ("" = only look), lease_ms, deadline_ms ("" = none), what was asked, "1" when streamed,
---       idempotency field, hash of the body, "1" to look that field up, expected revision ("" = any),
---       ttl_ms of the chat (0 = for ever), "1" when the chat must exist, chat_id, hash of the user
---       key, "1" to read the record; limits: rates, tokens a day, turns at once, tokens of all
---#include clock spent good admit
+-- (no messages of a chat with forks). Run again with the same nonce, it changes nothing.
+-- Returns {outcome, now, ...}; history.py reads the outcomes.
+--#keys chat history log record everybody?
+-- everybody: only with a budget for all owners together. nonce '': only read. deadline_ms '': none.
+--#args nonce lease_ms deadline_ms asked streamed idempotency_field body_hash look_up
+-- revision '': any. ttl_ms 0: never expires. Limits: of an owner without its own; 0: no limit.
+--#args revision ttl_ms must_exist chat_id key_hash reads_record
+--#args rates daily_tokens concurrent_turns all_tokens
+--#include clock spent is_good read_owner admit count_in expire
+
+-- A command that waited in a frozen Redis must not take a lease for a caller who has given up.
 local now = clock()
-if ARGV[3] ~= '' and now > tonumber(ARGV[3]) then return {'late', now} end
-local owner = ARGV[14] == '1' and redis.call('HMGET', KEYS[4], 'k:' .. ARGV[13], 'rate_limit',
-  'daily_token_budget', 'max_concurrent_turns', 'rate', 'spent', 'running', 'created_at') or {}
-if ARGV[13] ~= '' and not is_good(owner[1], now) then return {'rejected', now} end
-if ARGV[14] == '1' and not owner[8] then return {'stranger', now} end
-local chat = redis.call('HMGET', KEYS[1], 'turn', 'lease', 'message_count', 'start', 'model', 'system', ARGV[6], 'created_at', 'forks', 'agent')
-local turn, count, start = chat[1] or '', tonumber(chat[3] or 0), tonumber(chat[4] or 0)
-local limit, rest, reset = 0, 0, 0
-if turn == '' or turn ~= ARGV[1] then
-  if chat[7] and ARGV[8] == '1' then return {'known', now, chat[7]} end
-  if ARGV[11] == '1' and not chat[8] and turn == '' then return {'unknown', now} end
-  local expected = tonumber(ARGV[9]) or count
-  if expected ~= count then return {'changed', now, count, redis.call('LRANGE', KEYS[2], math.max(math.min(expected, count), count - 1000), -1)} end
-  if ARGV[1] ~= '' then
-    local all = KEYS[5] and redis.call('HGET', KEYS[5], 'spent')
-    local most = {rates = ARGV[15], budget = ARGV[16], turns = ARGV[17], all = tonumber(ARGV[18])}
-    local refused, rates, counted
-    refused, limit, rest, reset, rates, counted = admit(owner, all, most, now)
-    if refused and (refused ~= 'turns' or turn == '') then return {'limited', now, refused, limit, rest, reset, owner[7] or ''} end
-    if turn ~= '' then return {'busy', now, turn, count, tonumber(chat[2]) - now} end
-    redis.call('HSET', KEYS[1], 'turn', ARGV[1], 'lease', now + ARGV[2], 'began', now, 'said', ARGV[4], 'counted', counted and '1' or '',
-      unpack(ARGV[6] ~= '' and {ARGV[6], ARGV[7] .. ' ' .. count .. ' ' .. ARGV[1]} or {}))
-    local running = counted and string.format('%s@%s@%d ', ARGV[12], ARGV[1], now) or ''
-    if rates ~= '' or counted then redis.call('HSET', KEYS[4], 'rate', rates, 'running', (owner[7] or '') .. running) end
-    if ARGV[5] == '1' then redis.call('XADD', KEYS[3], '0-1', 'b', '') end
-    if ARGV[10] ~= '0' then redis.call('PEXPIRE', KEYS[1], ARGV[10]) end
+if deadline_ms ~= '' and now > tonumber(deadline_ms) then return {'late', now} end
+
+-- The key first: a caller without a valid one learns nothing about the chat.
+local owner = reads_record == '1' and read_owner(record, key_hash) or {}
+if key_hash ~= '' and not is_good(owner.key, now) then return {'rejected', now} end
+if reads_record == '1' and not owner.created_at then return {'no_record', now} end
+
+local turn, lease, count, start, model, system, known, created_at, forks, agent = unpack(redis.call(
+  'HMGET', chat, 'turn', 'lease', 'message_count', 'start', 'model', 'system', idempotency_field,
+  'created_at', 'forks', 'agent'))
+turn, count, start, forks = turn or '', tonumber(count or 0), tonumber(start or 0), forks or ''
+local is_ours = turn ~= '' and turn == nonce -- the reply to the first attempt was lost
+
+if not is_ours then
+  if known and look_up == '1' then return {'known', now, known} end
+  if must_exist == '1' and not created_at and turn == '' then return {'unknown', now} end
+  local expected = tonumber(revision) or count
+  if expected ~= count then
+    local first = math.max(math.min(expected, count), count - 1000)
+    return {'changed', now, count, redis.call('LRANGE', history, first, -1)}
   end
 end
-local forks = chat[9] or ''
-local messages = count > start and forks == '' and redis.call('LRANGE', KEYS[2], start - count, -1) or {}
-return {'begun', now, count, start, chat[5] or '', chat[6] or '', forks, chat[10] or '', messages, limit, math.max(0, rest - 1), reset}
+
+local status = {limit = 0, remaining = 0, reset_ms = 0}
+if not is_ours and nonce ~= '' then
+  local all_spent = everybody and redis.call('HGET', everybody, 'spent')
+  status = admit(owner, all_spent, rates, daily_tokens, concurrent_turns, all_tokens, now)
+  -- Too many turns at once do not refuse a busy chat: stopping its turn makes the room it needs.
+  if status.refused and (status.refused ~= 'turns' or turn == '') then
+    return {'limited', now, status.refused, status.limit, status.remaining, status.reset_ms,
+      owner.running or ''}
+  end
+  if turn ~= '' then return {'busy', now, turn, count, tonumber(lease) - now} end
+
+  redis.call('HSET', chat, 'turn', nonce, 'lease', now + lease_ms, 'began', now, 'said', asked,
+    'counted', status.counted and '1' or '', unpack(idempotency_field ~= '' and
+      {idempotency_field, body_hash .. ' ' .. count .. ' ' .. nonce} or {}))
+  count_in(record, owner, status, chat_id, nonce, now)
+  if streamed == '1' then redis.call('XADD', log, '0-1', 'b', '') end
+  expire(chat, ttl_ms)
+end
+
+local messages = forks == '' and count > start and redis.call('LRANGE', history, start - count, -1)
+return {'begun', now, count, start, model or '', system or '', forks, agent or '', messages or {},
+  status.limit, math.max(0, status.remaining - 1), status.reset_ms}

@@ -1,17 +1,19 @@
--- List chat ids, newest first.    KEYS  chats
--- ARGV  limit, score and id of the last chat the caller has seen ("" = none), ttl_ms (0 = for ever)
--- Returns {id, score, id, score, ...}
-if ARGV[4] ~= '0' then -- chats expire by themselves, their places in this list do not
-  local time = redis.call('TIME')
-  local now = time[1] * 1000 + math.floor(time[2] / 1000)
-  redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[4])
+-- List chat ids, newest first.
+--#keys chats
+-- last_score, last_id: of the last chat the caller has seen ('' = none). ttl_ms 0: never expire.
+--#args limit last_score last_id ttl_ms
+-- Returns {id, score, id, score, ...}.
+--#include clock
+if ttl_ms ~= '0' then -- a chat expires by itself, its entry in this list does not
+  redis.call('ZREMRANGEBYSCORE', chats, '-inf', clock() - ttl_ms)
 end
+
 local first = 0
-if ARGV[3] ~= '' then
-  if redis.call('ZSCORE', KEYS[1], ARGV[3]) == ARGV[2] then
-    first = redis.call('ZREVRANK', KEYS[1], ARGV[3]) + 1
-  else -- it has moved up since, or is deleted: go on where it was
-    first = redis.call('ZCOUNT', KEYS[1], '(' .. ARGV[2], '+inf')
+if last_id ~= '' then
+  if redis.call('ZSCORE', chats, last_id) == last_score then
+    first = redis.call('ZREVRANK', chats, last_id) + 1
+  else -- that chat has moved to the front since, or is deleted: go on below its old score
+    first = redis.call('ZCOUNT', chats, '(' .. last_score, '+inf')
   end
 end
-return redis.call('ZREVRANGE', KEYS[1], first, first + ARGV[1] - 1, 'WITHSCORES')
+return redis.call('ZREVRANGE', chats, first, first + limit - 1, 'WITHSCORES')

@@ -1,4 +1,6 @@
--- Whether a user key is good.    KEYS  the owner's record    ARGV  hash of the key
---#include clock good
-local field = redis.call('HGET', KEYS[1], 'k:' .. ARGV[1])
+-- Whether a user key is valid: 1 or 0.
+--#keys record
+--#args key_hash
+--#include clock is_good
+local field = redis.call('HGET', record, 'k:' .. key_hash)
 return field and is_good(field, clock()) and 1 or 0

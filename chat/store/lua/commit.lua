@@ -1,37 +1,48 @@
 -- End a turn: store both its messages, end its log, free the lease, book what it used.
--- KEYS  chat, history, chats, log, usage, the owner's record, everybody (only with a budget of all)
--- ARGV  nonce, place and id of the assistant's message, chat_id, when it began, now, deadline_ms
---       ("" = none), user, assistant, prompt_tokens, completion_tokens, ttl_ms of the chat (0 = for
---       ever), ttl_ms of the log (0 = it has none), ending, length, rest of the text, error, title
---       for a chat that never had one, line of usage, its tokens, then pairs of further chat fields
--- Returns {"stored", now, lines of usage}; {"settled", message} when the turn has been stored before,
--- by this caller or another; {"gone"} when it was dropped or its chat deleted; or {"late", now}.
---#include clock spent account
-local chat = redis.call('HMGET', KEYS[1], 'turn', 'created_at', 'prompt_tokens', 'completion_tokens', 'logs', 'title', 'counted')
-if chat[1] ~= ARGV[1] then
-  local message = redis.call('LINDEX', KEYS[2], ARGV[2])
-  if message and string.find(message, '{"id":"' .. ARGV[3] .. '"', 1, true) == 1 then return {'settled', message} end
-  return {'gone'}
+-- Returns {'stored', now, lines of usage}; {'settled', message} when the turn was stored before, by
+-- this caller or another; {'gone'} when it was dropped or its chat deleted; or {'late', now}.
+--#keys chat history chats log usage record everybody?
+-- index, message_id: those of the answer. deadline_ms '': none. log_ms 0: the turn has no log.
+--#args nonce index message_id chat_id began_ms now_ms deadline_ms user answer
+-- first_title: for a chat that never had one. ttl_ms 0: never expires. fields: others, in turn.
+--#args prompt_tokens completion_tokens ttl_ms log_ms ending length rest error first_title
+--#args usage_line used_tokens fields...
+--#include clock spent account stored_message expire
+
+-- The nonce is the fencing token. A second commit, of a zombie or of this caller whose first reply
+-- was lost, changes nothing and gets what was stored.
+local turn, created_at, prompt_sum, completion_sum, logs, title, counted = unpack(redis.call(
+  'HMGET', chat, 'turn', 'created_at', 'prompt_tokens', 'completion_tokens', 'logs', 'title',
+  'counted'))
+if turn ~= nonce then
+  local message = stored_message(history, index, message_id)
+  return message and {'settled', message} or {'gone'}
 end
+
+-- A commit that waited in a frozen Redis comes too late: its client has got an error already.
 local now = clock()
-if ARGV[7] ~= '' and now > tonumber(ARGV[7]) then return {'late', now} end
-local logs = '' -- those that have not expired yet, for whoever deletes the chat
-for nonce, expiry in string.gmatch(chat[5] or '', '(%x+)@(%d+)') do
-  if tonumber(expiry) > now then logs = logs .. nonce .. '@' .. expiry .. ' ' end
+if deadline_ms ~= '' and now > tonumber(deadline_ms) then return {'late', now} end
+
+local live_logs = '' -- the logs that have not expired yet: a deletion of the chat must name them
+for log_nonce, expiry in string.gmatch(logs or '', '(%x+)@(%d+)') do
+  if tonumber(expiry) > now then live_logs = live_logs .. log_nonce .. '@' .. expiry .. ' ' end
 end
-if ARGV[13] ~= '0' then
-  redis.call('XADD', KEYS[4], '9007199254740991-0', 'e', ARGV[14], 'n', ARGV[15], 'x', ARGV[16], 'f', ARGV[17])
-  redis.call('PEXPIRE', KEYS[4], ARGV[13])
-  logs = logs .. ARGV[1] .. '@' .. string.format('%d', now + ARGV[13])
+if log_ms ~= '0' then
+  -- The highest id of a log: no entry can follow, so that exactly one ending wins.
+  redis.call('XADD', log, '9007199254740991-0', 'e', ending, 'n', length, 'x', rest, 'f', error)
+  redis.call('PEXPIRE', log, log_ms)
+  live_logs = live_logs .. nonce .. '@' .. string.format('%d', now + log_ms)
 end
-local revision = redis.call('RPUSH', KEYS[2], ARGV[8], ARGV[9])
-redis.call('HSET', KEYS[1], 'turn', '', 'said', '', 'message_count', revision, 'created_at', chat[2] or ARGV[5],
-  'updated_at', ARGV[6], 'prompt_tokens', (chat[3] or 0) + ARGV[10], 'completion_tokens',
-  (chat[4] or 0) + ARGV[11], 'logs', logs, 'title', chat[6] or ARGV[18], unpack(ARGV, 21))
-redis.call('ZADD', KEYS[3], ARGV[6], ARGV[4])
-if ARGV[12] ~= '0' then
-  redis.call('PEXPIRE', KEYS[1], ARGV[12])
-  redis.call('PEXPIRE', KEYS[2], ARGV[12])
-end
-local keys = {usage = KEYS[5], record = KEYS[6], everybody = KEYS[7]}
-return {'stored', now, account(keys, chat[7], ARGV[1], ARGV[19], tonumber(ARGV[20]), now)}
+
+local revision = redis.call('RPUSH', history, user, answer)
+redis.call('HSET', chat, 'turn', '', 'said', '', 'message_count', revision,
+  'created_at', created_at or began_ms, 'updated_at', now_ms,
+  'prompt_tokens', (prompt_sum or 0) + prompt_tokens,
+  'completion_tokens', (completion_sum or 0) + completion_tokens,
+  'logs', live_logs, 'title', title or first_title, unpack(fields))
+redis.call('ZADD', chats, now_ms, chat_id)
+expire(chat, ttl_ms)
+expire(history, ttl_ms)
+
+local keys = {usage = usage, record = record, everybody = everybody}
+return {'stored', now, account(keys, counted, nonce, usage_line, tonumber(used_tokens), now)}

@@ -1,14 +1,14 @@
--- Make a chat without messages.    KEYS  chat, chats    ARGV  chat_id, ttl_ms (0 = for ever)
--- Returns when it was made (ms); an existing chat stays as it is.
-local made = redis.call('HGET', KEYS[1], 'created_at')
-if made then
-  return tonumber(made)
+-- Make a chat without messages; a chat that exists stays as it is. Returns when it was made (ms).
+--#keys chat chats
+--#args chat_id ttl_ms
+--#include clock expire
+local created_at = redis.call('HGET', chat, 'created_at')
+if created_at then
+  return tonumber(created_at)
 end
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('HSET', KEYS[1], 'created_at', now, 'updated_at', now, 'message_count', 0)
-redis.call('ZADD', KEYS[2], now, ARGV[1])
-if ARGV[2] ~= '0' then
-  redis.call('PEXPIRE', KEYS[1], ARGV[2])
-end
+
+local now = clock()
+redis.call('HSET', chat, 'created_at', now, 'updated_at', now, 'message_count', 0)
+redis.call('ZADD', chats, now, chat_id)
+expire(chat, ttl_ms)
 return now

@@ -1,11 +1,14 @@
--- Delete a chat. A running turn finds itself gone at its next step.
--- KEYS  chat, history, chats, logs...    ARGV  chat_id, nonce of the running turn, ended logs
--- Returns {}, or {nonce, ended logs} when these are others by now: nothing is deleted then, because
--- every key must be named before a script runs.
-local chat = redis.call('HMGET', KEYS[1], 'turn', 'logs')
-if (chat[1] or '') ~= ARGV[2] or (chat[2] or '') ~= ARGV[3] then
-  return {chat[1] or '', chat[2] or ''}
+-- Delete a chat. A turn that is running learns of it at its next step.
+--#keys chat history chats logs...
+-- turn: nonce of the running turn, ended_logs: the field `logs`, as the caller knows them.
+--#args chat_id turn ended_logs
+-- Returns {}; or {turn, ended logs} when these have changed and nothing is deleted: the caller must
+-- name every log among the keys before the script runs, as a cluster demands.
+local running, logs_field = unpack(redis.call('HMGET', chat, 'turn', 'logs'))
+if (running or '') ~= turn or (logs_field or '') ~= ended_logs then
+  return {running or '', logs_field or ''}
 end
-redis.call('DEL', KEYS[1], KEYS[2], unpack(KEYS, 4))
-redis.call('ZREM', KEYS[3], ARGV[1])
+
+redis.call('DEL', chat, history, unpack(logs))
+redis.call('ZREM', chats, chat_id)
 return {}

@@ -1,6 +1,8 @@
--- Read chats.    KEYS  chat...    ARGV  fields    Returns one list of values per chat.
-local chats = {}
-for i, key in ipairs(KEYS) do
-  chats[i] = redis.call('HMGET', key, unpack(ARGV))
+-- Read some fields of hashes: chats, or an owner's record. Returns one list of values per key.
+--#keys hashes...
+--#args fields...
+local rows = {}
+for i, key in ipairs(hashes) do
+  rows[i] = redis.call('HMGET', key, unpack(fields))
 end
-return chats
+return rows

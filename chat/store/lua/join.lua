@@ -1,18 +1,18 @@
--- Put an agent into the pool, in its old place if it had one, else in front: it has been used least.
--- KEYS  pool
--- ARGV  agent, instance
--- Returns the instances it was with before.
-local before, place = {}, 0
-local pool = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
-for i = 1, #pool, 2 do
-  local agent, instance = string.match(pool[i], '^(%S+) (%S+)$')
-  if agent == ARGV[1] then
-    place = pool[i + 1]
-    if instance ~= ARGV[2] then
-      redis.call('ZREM', KEYS[1], pool[i])
-      before[#before + 1] = instance
+-- Put an agent into the pool: with the score it had, else in front, since it was used least.
+-- Returns the instances it was connected to before.
+--#keys pool
+--#args agent instance
+local before, score = {}, 0
+local members = redis.call('ZRANGE', pool, 0, -1, 'WITHSCORES')
+for i = 1, #members, 2 do
+  local member_agent, member_instance = string.match(members[i], '^(%S+) (%S+)$')
+  if member_agent == agent then
+    score = members[i + 1]
+    if member_instance ~= instance then
+      redis.call('ZREM', pool, members[i])
+      before[#before + 1] = member_instance
     end
   end
 end
-redis.call('ZADD', KEYS[1], place, ARGV[1] .. ' ' .. ARGV[2])
+redis.call('ZADD', pool, score, agent .. ' ' .. instance)
 return before

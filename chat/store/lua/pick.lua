@@ -1,34 +1,40 @@
--- Find an agent for a question: the one that is wished for, else the least recently used one; and
--- hand the question to its instance. An instance without an inbox is dead: its agents are dropped.
--- KEYS  pool, own inbox, then the inboxes of other instances
--- ARGV  own instance, agent wished for, member of the pool to leave out, id of the question, the question ("" = it
---       can be handed to nobody else), then the names of those instances
--- Returns {agent, instance}; {"", instance} when that one's inbox must be among KEYS, or the own one
--- be opened first, since the answer comes there; or {}: none.
-local inboxes, dead = {}, {}
-for i = 3, #KEYS do inboxes[ARGV[i + 3]] = KEYS[i] end
-local pool = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
-local newest = tonumber(pool[#pool] or 0)
+-- Choose an agent for a question, the preferred one or else the least recently used, and put the
+-- question into the inbox of its instance. An instance without an inbox is dead; its agents go.
+--#keys pool own_inbox inboxes...
+-- preferred: an agent; excluded: a member of the pool; data: the question ('' = it cannot be put
+-- into another inbox); instances: those that `inboxes` belong to.
+--#args own_instance preferred excluded question data instances...
+-- Returns {agent, instance}; {} when there is none; or {'', instance}: ask again, with the inbox of
+-- that instance among the keys, or, if it is the own one, once its inbox is open.
+local inbox_of, dead = {}, {}
+for i, instance in ipairs(instances) do inbox_of[instance] = inboxes[i] end
+local members = redis.call('ZRANGE', pool, 0, -1, 'WITHSCORES')
+local highest = tonumber(members[#members] or 0)
 
 local function hand_over(agent, instance)
-  if instance == ARGV[1] then return true end
-  return redis.call('XADD', inboxes[instance], 'NOMKSTREAM', '*', 'k', 'ask', 'q', ARGV[4], 'a', agent, 'i', ARGV[1], 'x', ARGV[5])
+  if instance == own_instance then return true end
+  return redis.call('XADD', inbox_of[instance], 'NOMKSTREAM', '*',
+    'k', 'ask', 'q', question, 'a', agent, 'i', own_instance, 'x', data)
 end
 
-for _, wished in ipairs({true, false}) do
-  for i = 1, #pool, 2 do
-    local agent, instance = string.match(pool[i], '^(%S+) (%S+)$')
+-- First the members of the preferred agent, then all others; the lowest score is the oldest use.
+for _, is_preferred in ipairs({true, false}) do
+  for i = 1, #members, 2 do
+    local member = members[i]
+    local agent, instance = string.match(member, '^(%S+) (%S+)$')
+    local is_other = instance ~= own_instance
     if dead[instance] then
-      redis.call('ZREM', KEYS[1], pool[i])
-    elseif pool[i] ~= ARGV[3] and (agent == ARGV[2]) == wished then
-      if instance ~= ARGV[1] and (ARGV[5] == '' or not inboxes[instance]) then return {'', instance} end
-      if instance ~= ARGV[1] and redis.call('EXISTS', KEYS[2]) == 0 then return {'', ARGV[1]} end
+      redis.call('ZREM', pool, member)
+    elseif member ~= excluded and (agent == preferred) == is_preferred then
+      if is_other and (data == '' or not inbox_of[instance]) then return {'', instance} end
+      -- The answer comes into our own inbox, so it must be there before the question leaves.
+      if is_other and redis.call('EXISTS', own_inbox) == 0 then return {'', own_instance} end
       if hand_over(agent, instance) then
-        redis.call('ZADD', KEYS[1], 'XX', newest + 1, pool[i])
+        redis.call('ZADD', pool, 'XX', highest + 1, member)
         return {agent, instance}
       end
       dead[instance] = true
-      redis.call('ZREM', KEYS[1], pool[i])
+      redis.call('ZREM', pool, member)
     end
   end
 end

@@ -1,2 +1,3 @@
--- Read an owner's record.    KEYS  the record    Returns names and values of its fields.
-return redis.call('HGETALL', KEYS[1])
+-- Read an owner's record. Returns names and values of its fields, in turn.
+--#keys record
+return redis.call('HGETALL', record)

@@ -1,5 +1,8 @@
--- Forget a running turn in its owner's record.    KEYS  the owner's record    ARGV  nonce
-local running = redis.call('HGET', KEYS[1], 'running')
+-- Remove a turn from the running turns in its owner's record.
+--#keys record
+--#args nonce
+local running = redis.call('HGET', record, 'running')
 if running then
-  redis.call('HSET', KEYS[1], 'running', (string.gsub(running, '[^ ]*@' .. ARGV[1] .. '@%d+ ', '')))
+  running = string.gsub(running, '[^ ]*@' .. nonce .. '@%d+ ', '')
+  redis.call('HSET', record, 'running', running)
 end

@@ -1,29 +1,39 @@
--- Give a user a key.    KEYS  the owner's record
--- ARGV  hash of the new key ("" = none), its last characters, ms that keys it had before live on ("" =
---       as they are), "1" when the user must exist, "0" when only a new one is to be written, then
---       pairs of fields to set ("" = remove)
--- Returns 1, or 0 when it is not so.
+-- Write a user's record: give it a key, let older keys expire, set or remove fields.
+-- Returns 1, or 0 when the record exists and must not, or the other way round.
+--#keys record
+-- key_hash '': no new key. old_live_ms: how long older keys stay valid ('' = as they are). exists:
+-- '1' = the record must exist, '0' = it must not, '' = either. fields: name, value ('' = remove).
+--#args key_hash key_ending old_live_ms exists fields...
 --#include clock
-if ARGV[4] ~= '' and redis.call('HEXISTS', KEYS[1], 'created_at') ~= tonumber(ARGV[4]) then return 0 end
+if exists ~= '' and redis.call('HEXISTS', record, 'created_at') ~= tonumber(exists) then
+  return 0
+end
+
 local now = clock()
-if ARGV[3] ~= '' then
-  local record = redis.call('HGETALL', KEYS[1])
-  for i = 1, #record, 2 do
-    local expiry, ending = string.match(record[i + 1], '^(%d+) (.*)$')
-    if string.sub(record[i], 1, 2) == 'k:' then
-      local dies = now + ARGV[3]
-      if tonumber(expiry) ~= 0 then dies = math.min(dies, tonumber(expiry)) end
-      if dies <= now then
-        redis.call('HDEL', KEYS[1], record[i])
+if old_live_ms ~= '' then
+  local stored = redis.call('HGETALL', record)
+  for i = 1, #stored, 2 do
+    local field, value = stored[i], stored[i + 1]
+    if string.sub(field, 1, 2) == 'k:' then
+      local expiry, ending = string.match(value, '^(%d+) (.*)$')
+      local expires = now + old_live_ms
+      if tonumber(expiry) ~= 0 then expires = math.min(expires, tonumber(expiry)) end
+      if expires <= now then
+        redis.call('HDEL', record, field)
       else
-        redis.call('HSET', KEYS[1], record[i], string.format('%d %s', dies, ending))
+        redis.call('HSET', record, field, string.format('%d %s', expires, ending))
       end
     end
   end
 end
-redis.call('HSETNX', KEYS[1], 'created_at', string.format('%d', now))
-if ARGV[1] ~= '' then redis.call('HSET', KEYS[1], 'k:' .. ARGV[1], '0 ' .. ARGV[2]) end
-for i = 5, #ARGV, 2 do
-  if ARGV[i + 1] == '' then redis.call('HDEL', KEYS[1], ARGV[i]) else redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+
+redis.call('HSETNX', record, 'created_at', string.format('%d', now))
+if key_hash ~= '' then redis.call('HSET', record, 'k:' .. key_hash, '0 ' .. key_ending) end
+for i = 1, #fields, 2 do
+  if fields[i + 1] == '' then
+    redis.call('HDEL', record, fields[i])
+  else
+    redis.call('HSET', record, fields[i], fields[i + 1])
+  end
 end
 return 1

@@ -1,8 +1,11 @@
-"""Routes, one file per family; each ends in handlers that take the request and the parts of its path.
+"""Routes, one file per family; each class has a table of routes and the handlers they lead to.
 
-native.py     the product's own API
-borrowed.py   the other systems' APIs over the same chats
-account.py    /me
-admin.py      /admin
-agents.py     where agents dial in
+native.py         Chatkeep's own API
+conversations.py  /conversations
+ask.py            /ask
+completion.py     /conversation
+agents.py         /client/register, /api/ask and /api/connections
+account.py        /me
+admin.py          /admin
+base.py           what the families over chats share
 """

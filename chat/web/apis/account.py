@@ -1,4 +1,4 @@
-"""/me: what an owner may see, take along and have forgotten."""
+"""The routes of /me: owners see, export and delete their data."""
 
 import itertools
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from chat.web.routes import Route, json_response
 
 
 class AccountRoutes:
-    """The owner's own affairs."""
+    """The family of /me."""
 
     def __init__(self, owners: Owners) -> None:
         self._owners = owners
@@ -26,25 +26,26 @@ class AccountRoutes:
         ]
 
     def describe(self, request: Request, caller: Caller) -> Response:
-        """Who you are, your limits, and what you have used today and this month."""
+        """Describe you: your id, your limits, and your usage today and this month."""
         return json_response(self._owners.describe(caller.owner))
 
     def export(self, request: Request, caller: Caller) -> Response:
-        """Every chat and message of yours, as lines of JSON."""
+        """Export your chats and messages as newline-delimited JSON."""
         lines = self._owners.export(caller.owner)
-        first = list(itertools.islice(lines, 1))  # what goes wrong at once still has a status
+        first = list(itertools.islice(lines, 1))  # so that an early error still gets an HTTP status
         headers = {"Content-Disposition": 'attachment; filename="chats.ndjson"'}
         return Response(
-            _to_the_end(first, lines), 200, headers, content_type="application/x-ndjson"
+            _with_error_line(first, lines), 200, headers, content_type="application/x-ndjson"
         )
 
     def erase(self, request: Request, caller: Caller) -> Response:
-        """Forget you: your chats, your keys, your usage."""
+        """Delete your chats, your keys and your usage."""
         self._owners.erase(caller.owner, keep_rate_status=not caller.key_hash)
         return Response(status=204)
 
 
-def _to_the_end(first: list[bytes], rest: Iterator[bytes]) -> Iterator[bytes]:
+def _with_error_line(first: list[bytes], rest: Iterator[bytes]) -> Iterator[bytes]:
+    """The lines; if reading them fails, the last one is the error."""
     try:
         yield from first
         yield from rest

@@ -1,4 +1,4 @@
-"""/admin: users, their keys and limits, and what everybody uses. Errors as in the agents' API."""
+"""The routes of /admin: users, their keys and limits, and usage; errors as in the agents' API."""
 
 import functools
 import itertools
@@ -31,7 +31,7 @@ _route = functools.partial(Route, write_error=write_error, access="admin")
 
 
 class AdminRoutes:
-    """What only the admin key opens."""
+    """The family of /admin; all of it needs the admin key."""
 
     def __init__(self, users: Users, owners: Owners, rotate_seconds: float) -> None:
         self._users = users
@@ -52,38 +52,38 @@ class AdminRoutes:
         ]
 
     def add(self, request: Request) -> Response:
-        """Make a user, or one more key for a user; the key is shown this once."""
+        """Create a user, or another key for an existing one; the key is shown only once."""
         body = _body(request)
         user_id = _new_user_id(body)
         key = self._users.add(user_id, _read_limits(body))
         return json_response({"user_id": user_id, "token": key.text})
 
     def delete(self, request: Request) -> Response:
-        """Forget a user's keys, at once and on every instance; the chats stay."""
+        """Revoke a user's keys, at once and on every instance; the chats stay."""
         self._users.delete(_user_id(_body(request)))
         return json_response({"message": "User deleted"})
 
     def rotate(self, request: Request) -> Response:
-        """Give a user a new key; the old ones live on for ROTATE_SECONDS."""
+        """Give a user a new key; the old ones expire after ROTATE_SECONDS."""
         user_id = _user_id(_body(request))
         key = self._users.rotate(user_id, self._rotate_ms)
         return json_response({"user_id": user_id, "token": key.text})
 
     def list_users(self, request: Request) -> Response:
-        """Users, newest first; of a key, its last characters are shown."""
-        most = whole_number(request, "limit", default=_MAX_USERS, least=1, most=_MAX_USERS)
-        found = itertools.islice(self._users.list_users(), most)
+        """List users, newest first; only the last characters of a key are shown."""
+        limit = whole_number(request, "limit", default=_MAX_USERS, minimum=1, maximum=_MAX_USERS)
+        found = itertools.islice(self._users.list_users(), limit)
         return json_response(
             {"users": [{"user_id": u.id, "token": u.key, **_shown(u.limits)} for u in found]}
         )
 
     def change(self, request: Request, user_id: str) -> Response:
-        """Set limits of a user's own; null goes back to the settings'."""
+        """Change a user's own limits; null restores the default of the settings."""
         self._users.change(user_id, _read_limits(_body(request)))
         return json_response(self._owners.describe(user_id))
 
     def remove(self, request: Request, user_id: str) -> Response:
-        """Forget a user's keys; with erase=true, every chat and trace as well."""
+        """Revoke a user's keys; with erase=true, delete all data of the user as well."""
         erase = request.args.get("erase", "false")
         if erase not in ("true", "false"):
             raise InvalidRequest("`erase` must be true or false.", param="erase")
@@ -94,7 +94,7 @@ class AdminRoutes:
         return Response(status=204)
 
     def usage(self, request: Request) -> Response:
-        """What was used, by owner, day and model, as JSON or CSV."""
+        """List usage by owner, day and model, as JSON or CSV."""
         first, last = _day(request, "from", "0000-00-00"), _day(request, "to", "9999-99-99")
         rows = self._owners.usage(first, last)
         if request.args.get("format") == "csv" or request.accept_mimetypes.best == "text/csv":
@@ -107,7 +107,7 @@ def _body(request: Request) -> Body:
 
 
 def _user_id(body: Body) -> str:
-    user_id = body.text("user_id", longest=_MAX_ID)
+    user_id = body.text("user_id", max_length=_MAX_ID)
     if not user_id:
         raise InvalidRequest("`user_id` is missing.", param="user_id", code="missing_field")
     return user_id
@@ -116,12 +116,12 @@ def _user_id(body: Body) -> str:
 def _new_user_id(body: Body) -> str:
     user_id = body.text("user_id") or str(uuid.uuid4())
     if not is_user_id(user_id):
-        raise body.invalid("user_id", "must be 1 to 64 characters of A-Z a-z 0-9 . _ ~ -")
+        raise body.invalid("user_id", "must have 1 to 64 characters of A-Z a-z 0-9 . _ ~ -")
     return user_id
 
 
 def _read_limits(body: Body) -> dict[str, str]:
-    """The limits that a body names, as the record keeps them; "" goes back to the settings'."""
+    """The limits in a body, as the user's record stores them; "" restores the default."""
     limits: dict[str, str] = {}
     if "rate_limit" in body.fields:
         text = body.text("rate_limit") or ""
@@ -132,13 +132,13 @@ def _read_limits(body: Body) -> dict[str, str]:
         limits["rate_limit"] = rates
     for name in LIMITS[1:]:
         if name in body.fields:
-            number = body.whole_number(name, least=0, most=2**53)
+            number = body.whole_number(name, minimum=0, maximum=2**53)
             limits[name] = "" if number is None else str(number)
     return limits
 
 
 def _shown(limits: dict[str, str]) -> dict[str, object]:
-    """A user's own limits, in the words of the API."""
+    """A user's own limits, as the API shows them."""
     numbers: dict[str, object] = {name: int(limits[name]) for name in LIMITS[1:] if name in limits}
     rates = {"rate_limit": write_rates(limits["rate_limit"])} if "rate_limit" in limits else {}
     return rates | numbers
@@ -147,5 +147,5 @@ def _shown(limits: dict[str, str]) -> dict[str, object]:
 def _day(request: Request, name: str, default: str) -> str:
     day = request.args.get(name, default)
     if day != default and not _DAY.fullmatch(day):
-        raise InvalidRequest(f"`{name}` must be a day like 2026-11-21.", param=name)
+        raise InvalidRequest(f"`{name}` must be a date like 2026-11-21.", param=name)
     return day

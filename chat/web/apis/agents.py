@@ -1,10 +1,10 @@
-"""The routes of agents: where they dial in, who may, and who is connected."""
+"""The routes of agents: where they connect, where they are asked, and who is connected."""
 
 from urllib.parse import urlsplit
 
 from flask import Request, Response
 
-from chat.core.credentials import same
+from chat.core.credentials import Caller, same
 from chat.core.errors import (
     InvalidRequest,
     KeyMissing,
@@ -12,26 +12,29 @@ from chat.core.errors import (
     NotAllowed,
 )
 from chat.core.messages import timestamp
-from chat.host.relay import Relay, Source
+from chat.host.relay import Relay
 from chat.host.shutdown import Shutdown
 from chat.models.agents import Agents
 from chat.settings import Settings
+from chat.web.apis.base import named_chat
 from chat.web.auth.access import credential
-from chat.web.dialects.agents import write_error
+from chat.web.dialects.agents import AGENTS, BODY, write_error
 from chat.web.headers import header
-from chat.web.live.handover import Carried, take_socket
+from chat.web.live.answer import Talk
+from chat.web.live.handover import HandedOver, take_socket
 from chat.web.routes import Route, json_response
 
 _LOCAL = frozenset(("localhost", "127.0.0.1", "::1"))
-_NO_WEBSOCKET = "This path speaks WebSocket."
+_NO_WEBSOCKET = "This path accepts WebSocket connections only."
+_NO_SOCKET = "Agents are disabled: this server does not hand over its clients' sockets."
 
 
 class AgentAuth:
-    """Who may dial in."""
+    """Who may connect as an agent."""
 
     def __init__(self, settings: Settings) -> None:
         self._key = settings.key_of_agents
-        self._lets_in = settings.lets_agents_in
+        self._enabled = settings.lets_agents_in
         self._origins = settings.origins
 
     def check(self, request: Request) -> None:
@@ -42,40 +45,43 @@ class AgentAuth:
         if any(same(key, self._key) for key in given):
             return
         if any(given) and self._key:
-            raise KeyRejected("This key lets no agent in.")
+            raise KeyRejected("This key does not allow agents to connect.")
         if self._key:
-            raise KeyMissing("A key is needed: Authorization, or `key` in the query.")
-        # The name as well: a web page may have its own name point to this machine.
-        if not (self._lets_in and _hostname(f"//{request.host}") in _LOCAL):
-            raise NotAllowed("No agent is let in here: AGENT_KEY is not set.")
+            raise KeyMissing("A key is required, in Authorization or as `key` in the query.")
+        # The host name as well: DNS rebinding lets a web page's own name point to this machine.
+        if not (self._enabled and _hostname(f"//{request.host}") in _LOCAL):
+            raise NotAllowed("Agents are disabled: AGENT_KEY is not set.")
 
     def _check_origin(self, request: Request) -> None:
-        """Browsers say which page they dial for; it must be ours, or one of CORS_ORIGINS."""
+        """Refuse pages of other origins: browsers do not restrict WebSockets to the same origin."""
         origin = header(request, "Origin", "")
         if not origin or "*" in self._origins or origin in self._origins:
             return
         if origin.partition("://")[2] != request.host:
-            raise NotAllowed("Pages of this origin may not dial in (CORS_ORIGINS).", param="Origin")
+            raise NotAllowed("This origin is not in CORS_ORIGINS.", param="Origin")
 
 
 class AgentRoutes:
-    """Where agents come in, and where they are listed."""
+    """The family of agents."""
 
     def __init__(
         self,
         agents: Agents,
-        door: AgentAuth,
+        auth: AgentAuth,
+        talk: Talk,
         shutdown: Shutdown,
         relay: Relay | None,
         max_bytes: int,
     ) -> None:
         self._agents = agents
-        self._door = door
+        self._auth = auth
+        self._talk = talk
         self._shutdown = shutdown
         self._relay = relay
         self._max_bytes = max_bytes
 
     def routes(self) -> list[Route]:
+        keys = ("key", "admin_key")
         return [
             Route(
                 "GET",
@@ -84,7 +90,7 @@ class AgentRoutes:
                 write_error,
                 access="anyone",
                 status=101,
-                query=("key", "admin_key"),
+                query=keys,
             ),
             Route(
                 "GET",
@@ -94,53 +100,47 @@ class AgentRoutes:
                 access="admin",
                 query=("admin_key",),
             ),
+            Route("POST", "/api/ask", self.ask, write_error, access="turn", body=BODY),
         ]
 
+    def ask(self, request: Request, caller: Caller) -> Response:
+        """Ask an agent a question, in a new conversation or in the one named."""
+        chat_id, must_exist = named_chat(request, caller)
+        return self._talk.say(request, caller, AGENTS, chat_id, must_exist=must_exist)
+
     def connections(self, request: Request) -> Response:
-        """All agents that are connected, on all instances."""
+        """List the connected agents of all instances."""
         return json_response(
             {
                 "connections": [
                     {
                         "Ws": {},
-                        "Id": seen.agent,
-                        "Heartbeat": timestamp(seen.heartbeat_ms),
-                        "LastMessageTime": timestamp(seen.message_ms),
+                        "Id": agent.agent,
+                        "Heartbeat": timestamp(agent.heartbeat_ms),
+                        "LastMessageTime": timestamp(agent.message_ms),
                     }
-                    for seen in self._agents.connections()
+                    for agent in self._agents.connections()
                 ]
             }
         )
 
     def register(self, request: Request) -> Response:
-        """Dial in as an agent, over a WebSocket."""
-        self._door.check(request)
+        """Connect as an agent, over a WebSocket."""
+        self._auth.check(request)
         if self._relay is None:
-            raise NotAllowed("No agent is let in here: THREADS is 1.")
+            raise NotAllowed("Agents are disabled: THREADS is 1.")
         if header(request, "Upgrade", "").lower() != "websocket":
             raise InvalidRequest(_NO_WEBSOCKET, param="Upgrade")
-        # Few instances need it: a cold start does not wait for it.
+        # Imported here: most instances never need them, and a cold start should not wait for them.
         from chat.web.live.agent_socket import Session
         from chat.web.live.websocket import Frames
 
         frames = Frames(request, self._max_bytes)
         client = take_socket(request.environ)
         if client is None:
-            raise InvalidRequest(_NO_WEBSOCKET, param="Upgrade")
-        answer = _Upgraded(self._relay, client, status=101)
-        answer.session = Session(
-            self._agents, self._shutdown, self._relay, frames, client, answer.close
-        )
-        return answer
-
-
-class _Upgraded(Carried):
-    """From here on it is a WebSocket."""
-
-    session: Source
-
-    def source(self, protocol: str) -> Source:
-        return self.session
+            raise NotAllowed(_NO_SOCKET)
+        session = Session(self._agents, self._shutdown, self._relay, frames, client)
+        return HandedOver(self._relay, session, client, 101)
 
 
 def _hostname(url: str) -> str:

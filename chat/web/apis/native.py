@@ -1,7 +1,8 @@
-"""The routes of the product's own API."""
+"""The routes of Chatkeep's own API."""
 
 import base64
 import binascii
+from functools import partial
 from urllib.parse import urlencode
 
 from flask import Request, Response
@@ -11,58 +12,61 @@ from chat.core.errors import InvalidRequest, NotFound, StoreUnavailable
 from chat.core.messages import ChatRef, id_of
 from chat.core.outcomes import Page
 from chat.settings import VERSION
+from chat.web.apis.base import ChatRoutes
 from chat.web.dialects import native
 from chat.web.dialects.native import NATIVE
 from chat.web.headers import header
-from chat.web.live.answer import Routes, answer
+from chat.web.live.answer import answer
 from chat.web.routes import Route, json_response, whole_number
 
 _MAX_MESSAGES = 1000
 _MAX_CHATS = 100
 
 
-class NativeRoutes(Routes):
-    """The product's own API."""
+class NativeRoutes(ChatRoutes):
+    """The family of Chatkeep's own API."""
 
     def routes(self) -> list[Route]:
-        page, place = ("limit", "before", "leaf"), ("after",)
+        page, cursor = ("limit", "before", "leaf"), ("after",)
         return [
             Route("GET", "/health", self.health, access="anyone"),
             Route("GET", "/chats", self.list_chats, query=("limit", "cursor")),
             Route("GET", "/<not_reserved:chat_id>", self.get_chat),
             Route("PATCH", "/<not_reserved:chat_id>", self.patch_chat, body=native.PATCH_BODY),
-            Route("DELETE", "/<not_reserved:chat_id>", self.delete_chat, status=204),
+            Route("DELETE", "/<not_reserved:chat_id>", self.delete, status=204),
             Route("POST", "/<chat_id>/chat", self.post_message, access="turn", body=native.BODY),
             Route("GET", "/<chat_id>/chat", self.get_history, query=page),
-            Route("GET", "/<chat_id>/chat/stream", self.resume, query=place),
-            Route("GET", "/<chat_id>/turns/<turn_id>/stream", self.resume, query=place),
+            Route("GET", "/<chat_id>/chat/stream", self.resume, query=cursor),
+            Route("GET", "/<chat_id>/turns/<turn_id>/stream", self.resume, query=cursor),
             Route("POST", "/<chat_id>/chat/stop", self.stop),
             Route("POST", "/<chat_id>/chat/preview", self.preview, body=native.BODY),
-            Route("DELETE", "/<chat_id>/chat", self.delete_chat, status=204),
+            Route("DELETE", "/<chat_id>/chat", self.delete, status=204),
         ]
 
     def post_message(self, request: Request, caller: Caller, chat_id: str) -> Response:
-        """Say something; the chat is made if it does not exist."""
+        """Send a message; the chat is created if it does not exist."""
         return self._talk.say(request, caller, NATIVE, chat_id)
 
     def resume(
         self, request: Request, caller: Caller, chat_id: str, turn_id: str | None = None
     ) -> Response:
-        """Follow a turn from any place: the running one, else the newest, or the one named."""
-        # A browser that reconnects sends the header, and still the query of its first request.
+        """Follow a turn from an offset: the one named, else the running, else the newest one."""
+        # A browser's EventSource reconnects with the header and the query of its first request.
         offset = header(request, "Last-Event-ID", "") or request.args.get("after", "0")
         if not (offset.isascii() and offset.isdigit() and len(offset) < 16):
-            raise InvalidRequest("`after` must be a number.", param="after", code="invalid_cursor")
+            raise InvalidRequest(
+                "`after` must be a whole number.", param="after", code="invalid_cursor"
+            )
         reader = self._turns.resume(ChatRef(caller.owner, chat_id), turn_id, int(offset))
         return self._talk.follow(request, NATIVE, reader) if reader else Response(status=204)
 
     def stop(self, request: Request, caller: Caller, chat_id: str) -> Response:
-        """Stop the running turn; what was said is kept."""
+        """Stop the running turn; the text generated so far is kept."""
         message = self._turns.stop(ChatRef(caller.owner, chat_id))
         return answer(NATIVE, message) if message else Response(status=204)
 
     def preview(self, request: Request, caller: Caller, chat_id: str) -> Response:
-        """What would be sent to the model; nothing is sent, nothing stored."""
+        """Show what would be sent to the model; nothing is sent or stored."""
         ask = native.read_request(request.get_data(), "")
         model, prompt = self._turns.preview(caller, ChatRef(caller.owner, chat_id), ask)
         return json_response(
@@ -75,34 +79,12 @@ class NativeRoutes(Routes):
         )
 
     def get_history(self, request: Request, caller: Caller, chat_id: str) -> Response:
-        """The messages of the active branch, or of another, oldest first."""
-        limit = whole_number(request, "limit", default=_MAX_MESSAGES, least=1, most=_MAX_MESSAGES)
-        before, leaf = request.args.get("before", ""), request.args.get("leaf", "")
-        known = request.if_none_match.as_set(include_weak=True)
-        known_one = known.pop() if len(known) == 1 else ""
-
-        def load() -> Page | None:
-            return self._history.load(
-                ChatRef(caller.owner, chat_id),
-                limit=limit,
-                before=before,
-                known=known_one,
-                leaf=leaf,
-            )
-
-        page = load()
-        if page and page.running and self._turns.settle_if_dead(ChatRef(caller.owner, chat_id)):
-            page = load()
-        if page is None and leaf and not before:
-            raise NotFound(
-                "`leaf` is no message of this chat.", param="leaf", code="message_not_found"
-            )
-        if page is None:
-            raise InvalidRequest(
-                "`before` is not the id of a message of this chat.",
-                param="before",
-                code="invalid_cursor",
-            )
+        """List the messages of the active branch, or of the one ending at `leaf`, oldest first."""
+        limit = whole_number(
+            request, "limit", default=_MAX_MESSAGES, minimum=1, maximum=_MAX_MESSAGES
+        )
+        leaf = request.args.get("leaf", "")
+        page = self._load_page(request, ChatRef(caller.owner, chat_id), limit, leaf)
         headers = {"ETag": f'"{page.revision}"', "Cache-Control": "private, no-cache"}
         if request.if_none_match.contains_weak(str(page.revision)):
             return Response(status=304, headers=headers)
@@ -112,10 +94,27 @@ class NativeRoutes(Routes):
             headers["Link"] = f'</{chat_id}/chat?{query}>; rel="next"'
         return json_response(b"[%b]" % b",".join(page.messages), headers=headers)
 
+    def _load_page(self, request: Request, chat: ChatRef, limit: int, leaf: str) -> Page:
+        """Raises NotFound for an unknown `leaf`, InvalidRequest for an unknown `before`."""
+        before = request.args.get("before", "")
+        etags = request.if_none_match.as_set(include_weak=True)
+        known = etags.pop() if len(etags) == 1 else ""
+        load = partial(self._history.load, chat, limit=limit, before=before, known=known, leaf=leaf)
+        page = load()
+        if page and page.running and self._turns.settle_if_dead(chat):
+            page = load()
+        if page is None and leaf and not before:
+            message = "`leaf` is not a message of this chat."
+            raise NotFound(message, param="leaf", code="message_not_found")
+        if page is None:
+            message = "`before` is not a message of this chat."
+            raise InvalidRequest(message, param="before", code="invalid_cursor")
+        return page
+
     def get_chat(self, request: Request, caller: Caller, chat_id: str) -> Response:
-        """A chat without its messages."""
+        """Get a chat; its messages are at /<chat_id>/chat."""
         chat = self._chats.find_chat(ChatRef(caller.owner, chat_id))
-        if chat is None or chat.active_turn:  # perhaps its first turn died
+        if chat is None or chat.active_turn:  # the instance of its turn may have died
             self._turns.settle_if_dead(ChatRef(caller.owner, chat_id))
             chat = self._chats.find_chat(ChatRef(caller.owner, chat_id))
         if chat is None:
@@ -130,20 +129,15 @@ class NativeRoutes(Routes):
             raise NotFound("There is no such chat.", code="chat_not_found")
         return self.get_chat(request, caller, chat_id)
 
-    def delete_chat(self, request: Request, caller: Caller, chat_id: str) -> Response:
-        """Forget a chat, also when there is none; a running turn is stopped."""
-        self._turns.delete(ChatRef(caller.owner, chat_id))
-        return Response(status=204)
-
     def list_chats(self, request: Request, caller: Caller) -> Response:
-        """All chats, newest first, in pages."""
-        limit = whole_number(request, "limit", default=20, least=1, most=_MAX_CHATS)
+        """List chats, newest first, in pages."""
+        limit = whole_number(request, "limit", default=20, minimum=1, maximum=_MAX_CHATS)
         after = _read_cursor(request.args.get("cursor", ""))
         chats, more = self._chats.list_chats(caller.owner, limit, after)
         return json_response({"data": chats, "next_cursor": _write_cursor(more)})
 
     def health(self, request: Request) -> Response:
-        """Whether the function works and reaches Redis."""
+        """Report whether the service is up and can reach Redis."""
         state = {"status": "ok", "redis": "ok", "version": VERSION}
         try:
             self._chats.ping()
@@ -153,8 +147,8 @@ class NativeRoutes(Routes):
         return json_response(state)
 
 
-def _write_cursor(place: tuple[str, str] | None) -> str | None:
-    return place and base64.urlsafe_b64encode(":".join(place).encode()).decode().rstrip("=")
+def _write_cursor(key: tuple[str, str] | None) -> str | None:
+    return key and base64.urlsafe_b64encode(":".join(key).encode()).decode().rstrip("=")
 
 
 def _read_cursor(cursor: str) -> tuple[str, str] | None:
@@ -166,5 +160,7 @@ def _read_cursor(cursor: str) -> tuple[str, str] | None:
     except (binascii.Error, ValueError):
         updated = chat_id = ""
     if not (updated.isascii() and updated.isdigit() and chat_id):
-        raise InvalidRequest("`cursor` is not one of ours.", param="cursor", code="invalid_cursor")
+        raise InvalidRequest(
+            "`cursor` is not a cursor of this API.", param="cursor", code="invalid_cursor"
+        )
     return updated, chat_id

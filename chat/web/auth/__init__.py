@@ -1,5 +1,6 @@
-"""Who asks.
+"""Authentication.
 
-access.py     user keys, ID tokens, App Check, the admin key
-idtokens.py   ID tokens of a sign-in service, and App Check
+access.py     who the caller is: user keys, ID tokens, App Check, the admin key
+idtokens.py   verifying ID tokens of a sign-in service, and App Check tokens
+jwks.py       the keys that they are signed with, as their issuer publishes them
 """

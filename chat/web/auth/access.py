@@ -1,4 +1,4 @@
-"""Who may ask for what: user keys, ID tokens, App Check, the admin key."""
+"""Authentication by user key, ID token, App Check token or admin key."""
 
 import msgspec
 from flask import Request
@@ -7,7 +7,8 @@ from chat.core.credentials import ANONYMOUS, Caller, find_caller, owner_of, same
 from chat.core.errors import KeyMissing, KeyRejected, NotAllowed
 from chat.settings import Settings
 from chat.store.users import Users
-from chat.web.auth.idtokens import AppCheck, IdTokens, KeySet
+from chat.web.auth.idtokens import AppCheck, IdTokens
+from chat.web.auth.jwks import KeySet
 from chat.web.headers import header
 
 _APP_CHECK = "X-Firebase-AppCheck"
@@ -19,45 +20,45 @@ _MAX_REMEMBERED = 10_000
 
 
 class Access:
-    """Turns a request's credentials into a caller, or refuses it."""
+    """Finds the caller of a request by its credentials, or refuses the request."""
 
     def __init__(self, settings: Settings, users: Users) -> None:
-        self._ways = settings.auth_ways
+        self._methods = settings.auth_ways
         self._admin_key = settings.admin_key
         self._app_check_required = settings.app_check == "required"
         self._users = users
-        self._id_tokens = _id_tokens(settings) if "jwt" in self._ways else None
+        self._id_tokens = _id_tokens(settings) if "jwt" in self._methods else None
         self._app_check = (
             AppCheck(KeySet(settings.app_check_jwks_url), settings.firebase_project)
             if settings.app_check != "off"
             else None
         )
-        self._good_before: set[str] = set()
+        self._known_valid: set[str] = set()
 
     def identify(self, request: Request) -> Caller:
-        """Who sends this request; a user key is still to be checked. Raises KeyRejected."""
+        """The caller, whose user key is still to be checked. Raises KeyMissing and KeyRejected."""
         self._check_app(request)
         key = credential(request)
-        if self._ways == {"open"} or (not key and "open" in self._ways):
+        if self._methods == {"open"} or (not key and "open" in self._methods):
             return Caller(ANONYMOUS)
         if not key:
-            raise KeyMissing("A key is needed: Authorization: Bearer <key>.")
+            raise KeyMissing("A key is required: Authorization: Bearer <key>.")
         return self._read(key)
 
     def check(self, caller: Caller) -> None:
-        """Ask Redis about the key. Raises KeyRejected."""
+        """Look the key up in Redis. Raises KeyRejected."""
         self._users.check(caller)
-        if len(self._good_before) >= _MAX_REMEMBERED:
-            self._good_before.clear()
-        self._good_before.add(caller.key_hash)
+        if len(self._known_valid) >= _MAX_REMEMBERED:
+            self._known_valid.clear()
+        self._known_valid.add(caller.key_hash)
 
-    def was_good(self, caller: Caller) -> bool:
-        """Whether this key was good when it was last seen here.
+    def was_valid(self, caller: Caller) -> bool:
+        """Whether this instance has found the key valid before, or none is needed.
 
-        Then it is left to the script that begins a turn to check it, in the same round trip; a
-        stranger's is checked before its request's body is looked at.
+        Such a key is checked by the script that begins a turn, in the same round trip; an unknown
+        one before the body of its request is parsed.
         """
-        return not caller.key_hash or caller.key_hash in self._good_before
+        return not caller.key_hash or caller.key_hash in self._known_valid
 
     def check_admin(self, request: Request) -> None:
         """Raises KeyRejected, or NotAllowed for a user's key."""
@@ -65,7 +66,7 @@ class Access:
         if any(same(key, self._admin_key) for key in [*given, _key_in(request.get_data())]):
             return
         if given[0] and self._is_user(given[0]):
-            raise NotAllowed("This needs the admin key.", param="Authorization")
+            raise NotAllowed("The admin key is required.", param="Authorization")
         raise KeyRejected("Invalid admin key", param="admin_key")
 
     def _is_user(self, key: str) -> bool:
@@ -77,11 +78,11 @@ class Access:
 
     def _read(self, key: str) -> Caller:
         caller = find_caller(key)
-        if caller and "keys" in self._ways:
+        if caller and "keys" in self._methods:
             return caller
         if self._id_tokens and key.count(".") == 2:
             return Caller(owner_of(self._id_tokens.verify(key)))
-        raise KeyRejected("This key is not valid.")
+        raise KeyRejected("This key is invalid.")
 
     def _check_app(self, request: Request) -> None:
         if self._app_check is None:
@@ -94,14 +95,14 @@ class Access:
 
 
 def credential(request: Request) -> str:
-    """What stands in Authorization, with `Bearer` before it or not."""
+    """The credential in the Authorization header; the scheme `Bearer` is optional."""
     text = header(request, "Authorization", "").strip()
     scheme, _, key = text.partition(" ")
     return key.strip() if scheme.lower() == "bearer" else text
 
 
 def _key_in(body: bytes) -> str:
-    """The `admin_key` of a body; whatever is wrong with it is said once the key is right."""
+    """The `admin_key` of a body, "" when there is none or the body is invalid."""
     try:
         fields = msgspec.json.decode(body or b"{}")
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

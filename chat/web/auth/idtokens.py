@@ -1,20 +1,17 @@
-"""Tokens that say who calls: ID tokens of any OpenID Connect issuer, and Firebase App Check.
+"""Verifies ID tokens of any OpenID Connect issuer, and Firebase App Check tokens.
 
-Both are JWTs, signed by a key that their issuer publishes in a set (JWKS). The set is kept and
-looked at without a lock; it is fetched again when it is too old or a token names a key that is
-not in it. A server of keys that is dead, slow or talks nonsense changes nothing for the tokens
-whose key is known already. PyJWT, cryptography and urllib3 are imported by the first token, not before.
+Both are JWTs, signed with a key of their issuer's key set (jwks.py). PyJWT and cryptography are
+imported with the first token, for the cold start.
 """
 
 import base64
 import json
-import logging
 import re
-import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from chat.core.errors import KeyRejected, UpstreamUnavailable
+from chat.core.errors import KeyRejected
+from chat.web.auth.jwks import KeySet
 
 if TYPE_CHECKING:
     from jwt import PyJWK
@@ -23,18 +20,13 @@ if TYPE_CHECKING:
 LEEWAY_SECONDS = 60
 _MAX_TOKEN_BYTES = 8192
 _MAX_SUBJECT = 128
-_MAX_SET_BYTES = 1024 * 1024
-_MAX_AGE_SECONDS = 24 * 3600.0
-_DEFAULT_AGE_SECONDS = 300.0
-_LEAST_RSA_BITS = 2048  # RFC 7518, section 3.3
-_MAX_AGE = re.compile(r"max-age\s*=\s*\"?(\d{1,10})", re.IGNORECASE)
-# A lone surrogate can be written in JSON, but not in UTF-8.
+# JSON can express a lone surrogate; UTF-8 cannot.
 _NOT_IN_A_SUBJECT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _APP_CHECK_ISSUER = "https://firebaseappcheck.googleapis.com/"
 _UNREADABLE = "cannot be read"
-_BAD_ALGORITHM = "is signed in a way that is not accepted"
+_BAD_ALGORITHM = "is signed with an algorithm that is not accepted"
 _ELSEWHERE = "is not meant for this service"
-_UNTRUSTED = "comes from an issuer that is not trusted here"
+_UNTRUSTED = "comes from an issuer that is not trusted"
 _NOT_YET = "is not valid yet"
 _REASONS = {  # by PyJWT's exception
     "ExpiredSignatureError": "has expired",
@@ -42,78 +34,9 @@ _REASONS = {  # by PyJWT's exception
     "InvalidAlgorithmError": _BAD_ALGORITHM,
     "InvalidAudienceError": _ELSEWHERE,
     "InvalidIssuerError": _UNTRUSTED,
-    "InvalidSignatureError": "has a wrong signature",
-    "MissingRequiredClaimError": "does not say enough",
+    "InvalidSignatureError": "has an invalid signature",
+    "MissingRequiredClaimError": "lacks a required claim",
 }
-log = logging.getLogger("chatkeep")
-
-
-class KeySet:
-    """The keys an issuer signs with (RFC 7517), fetched when a token first needs them.
-
-    Never fetched more often than every `pause_seconds`, or, while there are no keys at all, every
-    `retry_seconds`. Nobody waits for it longer than `timeout_seconds`.
-    """
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        pause_seconds: float = 60.0,
-        retry_seconds: float = 5.0,
-        timeout_seconds: float = 5.0,
-    ) -> None:
-        self._url = url
-        self._pause_seconds = pause_seconds
-        self._retry_seconds = retry_seconds
-        self._timeout_seconds = timeout_seconds
-        self._keys: dict[str, PyJWK] | None = None
-        self._fresh_until = 0.0
-        self._next_fetch = 0.0
-        self._fetcher: threading.Thread | None = None
-        self._lock = threading.Lock()
-
-    def find(self, kid: str) -> "PyJWK | None":
-        """The key of this name; None when there is none. Raises UpstreamUnavailable."""
-        keys = self._keys
-        if keys is not None and kid in keys and time.monotonic() < self._fresh_until:
-            return keys[kid]
-        fetcher = self._fetcher_to_wait_for()
-        if fetcher is not None:
-            fetcher.join(self._timeout_seconds)
-        if self._keys is None:
-            raise UpstreamUnavailable(
-                "The server of sign-in keys cannot be reached.", retry_after=5
-            )
-        return self._keys.get(kid)
-
-    def _fetcher_to_wait_for(self) -> threading.Thread | None:
-        """Start a fetch if one is due; another's is waited for only while there are no keys."""
-        with self._lock:
-            if self._fetcher is not None and self._fetcher.is_alive():
-                return self._fetcher if self._keys is None else None
-            now = time.monotonic()
-            if now < self._next_fetch:
-                return None
-            pause = self._retry_seconds if self._keys is None else self._pause_seconds
-            self._next_fetch = now + pause
-            # In a thread, since no timeout covers a name server or an address after the other.
-            self._fetcher = threading.Thread(target=self._fetch, name="key-set", daemon=True)
-            self._fetcher.start()
-            return self._fetcher
-
-    def _fetch(self) -> None:
-        try:
-            document, age = _download(self._url, self._timeout_seconds)
-            keys = _read_set(document)
-        except (OSError, ValueError, RecursionError) as error:
-            log.warning("the sign-in keys at %s cannot be fetched: %s", self._url, error)
-            return
-        if not keys:
-            log.warning("the sign-in keys at %s: none of them can be used", self._url)
-        age = min(max(age, self._pause_seconds), _MAX_AGE_SECONDS)
-        self._fresh_until = time.monotonic() + age
-        self._keys = keys
 
 
 class IdTokens:
@@ -126,9 +49,9 @@ class IdTokens:
         self._firebase = firebase
 
     def verify(self, token: str) -> str:
-        """Who the token is about (its `sub`). Raises KeyRejected and UpstreamUnavailable.
+        """The subject of the token (`sub`). Raises KeyRejected and UpstreamUnavailable.
 
-        A Firebase token must not be from a sign-in that is yet to come, either:
+        The `auth_time` of a Firebase token must be in the past as well:
         https://firebase.google.com/docs/auth/admin/verify-id-tokens
         """
         claims = _open(_ID_TOKEN, self._key_set, token, self._audience, self._issuer)["payload"]
@@ -145,7 +68,7 @@ class AppCheck:
         self._audience = f"projects/{project}"
 
     def verify(self, token: str) -> str:
-        """The id of the app that asks (`sub`). Raises KeyRejected and UpstreamUnavailable.
+        """The id of the calling app (`sub`). Raises KeyRejected and UpstreamUnavailable.
 
         https://firebase.google.com/docs/app-check/custom-resource-backend
         """
@@ -161,7 +84,7 @@ class AppCheck:
 
 
 class _Kind(NamedTuple):
-    """A kind of token: what a person calls it, the header it comes in, and what it must have."""
+    """A kind of token: its name in messages, its header, its algorithms and required claims."""
 
     name: str
     param: str
@@ -186,12 +109,12 @@ _APP_CHECK = _Kind(
 def _open(
     kind: _Kind, key_set: KeySet, token: str, audience: str, issuer: str | None = None
 ) -> dict[str, Any]:
-    """The header and the claims, once the signature, the times, and who and whom fit."""
+    """The header and the claims, with signature, times, issuer and audience verified."""
     import jwt
 
     key = _find_key(kind, key_set, _read_header(kind, token))
     try:
-        # A PyJWK carries its one algorithm: whatever else a header names is refused.
+        # A PyJWK is bound to one algorithm: a header that names another is refused.
         return jwt.decode_complete(
             token,
             key,
@@ -206,7 +129,7 @@ def _open(
 
 
 def _read_header(kind: _Kind, token: str) -> dict[str, Any]:
-    """What the token says of itself, before anything of it is believed (RFC 7515, section 4)."""
+    """The token's header, not verified yet (RFC 7515, section 4)."""
     if len(token) > _MAX_TOKEN_BYTES:
         raise _refusal(kind, "is too long")
     try:
@@ -223,9 +146,9 @@ def _find_key(kind: _Kind, key_set: KeySet, header: dict[str, Any]) -> "PyJWK":
     if header.get("alg") not in kind.algorithms:
         raise _refusal(kind, _BAD_ALGORITHM)
     kid = header.get("kid")
-    # Also when the issuer has one key only: it may have two tomorrow.
+    # Required even while the issuer has a single key: tomorrow it may have two.
     if not isinstance(kid, str) or not kid:
-        raise _refusal(kind, "does not name the key it is signed by")
+        raise _refusal(kind, "does not name its signing key (`kid`)")
     key = key_set.find(kid)
     if key is None:
         raise _refusal(kind, "is signed by an unknown key")
@@ -235,9 +158,9 @@ def _find_key(kind: _Kind, key_set: KeySet, header: dict[str, Any]) -> "PyJWK":
 def _subject(kind: _Kind, claims: dict[str, Any]) -> str:
     sub = claims.get("sub")
     if not isinstance(sub, str) or not 0 < len(sub) <= _MAX_SUBJECT:
-        raise _refusal(kind, "does not say who it is about")
+        raise _refusal(kind, "has no valid subject (`sub`)")
     if _NOT_IN_A_SUBJECT.search(sub):
-        raise _refusal(kind, "does not say who it is about")
+        raise _refusal(kind, "has no valid subject (`sub`)")
     return sub
 
 
@@ -248,73 +171,3 @@ def _is_past(moment: Any) -> bool:
 
 def _refusal(kind: _Kind, why: str) -> KeyRejected:
     return KeyRejected(f"The {kind.name} {why}.", param=kind.param)
-
-
-def _download(url: str, timeout_seconds: float) -> tuple[bytes, float]:
-    """The document at `url`, and for how many seconds it is good (RFC 9111, section 5.2.2.1)."""
-    import urllib3
-
-    try:
-        with (
-            urllib3.PoolManager() as pool,
-            pool.request(
-                "GET",
-                url,
-                timeout=timeout_seconds,
-                retries=False,
-                preload_content=False,
-                decode_content=False,
-            ) as response,
-        ):
-            document = response.read(_MAX_SET_BYTES + 1)
-    except urllib3.exceptions.HTTPError as error:
-        raise OSError(str(error)) from error
-    if response.status != 200:
-        raise ValueError(f"status {response.status}")
-    if len(document) > _MAX_SET_BYTES:
-        raise ValueError("too much for a set of keys")
-    max_age = _MAX_AGE.search(response.headers.get("Cache-Control", ""))
-    return document, float(max_age[1]) if max_age else _DEFAULT_AGE_SECONDS
-
-
-def _read_set(document: bytes) -> "dict[str, PyJWK]":
-    """The keys by their names, without those that are of no use (RFC 7517, section 5)."""
-    found = json.loads(document)
-    listed = found.get("keys") if isinstance(found, dict) else None
-    if not isinstance(listed, list):
-        raise ValueError("not a set of keys")
-    keys: dict[str, PyJWK] = {}
-    for jwk in listed:
-        key = _read_key(jwk) if isinstance(jwk, dict) else None
-        if key is not None:
-            keys.setdefault(jwk["kid"], key)
-    return keys
-
-
-def _read_key(jwk: dict[str, Any]) -> "PyJWK | None":
-    """A public key for signatures that this module accepts and that has a name, or None."""
-    from jwt import PyJWK
-
-    algorithm = _algorithm_of(jwk)
-    kid = jwk.get("kid")
-    # A private key that lies in public is anybody's.
-    if not algorithm or not isinstance(kid, str) or "d" in jwk:
-        return None
-    try:
-        key = PyJWK(jwk, algorithm)
-    except Exception:  # What is wrong with it is the issuer's to know; it is one key less.
-        return None
-    small = algorithm == "RS256" and key.key.key_size < _LEAST_RSA_BITS
-    return None if small else key
-
-
-def _algorithm_of(jwk: dict[str, Any]) -> str | None:
-    """The algorithm that fits the key, unless the key is for something else."""
-    if jwk.get("kty") == "RSA":
-        algorithm = "RS256"
-    elif jwk.get("kty") == "EC" and jwk.get("crv") == "P-256":
-        algorithm = "ES256"
-    else:
-        return None
-    fits = jwk.get("alg", algorithm) == algorithm and jwk.get("use", "sig") == "sig"
-    return algorithm if fits else None

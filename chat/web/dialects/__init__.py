@@ -1,8 +1,9 @@
-"""Wire shapes, one pure file per HTTP API; here is what they share, and in what they differ.
+"""Dialects: the requests, answers and events of each family of routes as JSON. Pure.
 
-    native.py agents.py ask.py completion.py conversations.py
+    native.py agents.py ask.py completion.py conversations.py     one dialect each
+    this file                                                     what they share
 
-A further one needs a file here that ends in a `Dialect`, and its routes in `chat/web/apis`.
+To add one: a file here with a `Dialect`, and a file of routes in `chat/web/apis`.
 """
 
 from collections.abc import Callable
@@ -18,16 +19,16 @@ T = TypeVar("T")
 
 
 def write_error(error: ChatkeepError) -> object:
-    """The one shape of an error, OpenAI's."""
+    """An error in OpenAI's format."""
     return error.body()
 
 
 class Dialect(msgspec.Struct, frozen=True):
-    """How an API speaks of a turn."""
+    """How a family of routes encodes a turn."""
 
-    read_request: Callable[[bytes, str], Ask]  # of the body, and of the header Accept
+    read_request: Callable[[bytes, str], Ask]  # (body, Accept header)
     write_answer: Callable[[AssistantMessage], object]
-    write_event: Callable[[Event], bytes]  # b"" says nothing
+    write_event: Callable[[Event], bytes]  # b"": this event is not shown
     answer_status: int = 200
     stream_type: str = "text/event-stream"
     write_error: Callable[[ChatkeepError], object] = write_error
@@ -43,10 +44,10 @@ CONTENT: dict[str, object] = {
 
 
 class Body:
-    """A JSON object from a client; each getter returns None for an absent (or null) field."""
+    """A JSON object from a client; each getter returns None for a missing or null field."""
 
     def __init__(self, raw: bytes) -> None:
-        """Raises InvalidRequest when the bytes are not a JSON object in UTF-8."""
+        """Raises InvalidRequest unless the bytes are a JSON object in UTF-8."""
         try:
             fields = msgspec.json.decode(raw)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -55,33 +56,37 @@ class Body:
             raise InvalidRequest("The body must be a JSON object.", code="invalid_json")
         self.fields: dict[str, Any] = fields
 
-    def text(self, name: str, *, longest: int | None = None) -> str | None:
-        value = self._get(name, str, "a text")
-        if value and longest and len(value) > longest:
-            raise self.invalid(name, f"must have at most {longest} characters")
+    def text(self, name: str, *, max_length: int | None = None) -> str | None:
+        """A string. Raises InvalidRequest, as all getters do."""
+        value = self._get(name, str, "a string")
+        if value and max_length and len(value) > max_length:
+            raise self.invalid(name, f"must have at most {max_length} characters")
         return value
 
     def mapping(self, name: str) -> dict[str, Any] | None:
+        """A JSON object."""
         return self._get(name, dict, "an object")
 
-    def number(self, name: str, *, least: float, most: float) -> float | None:
+    def number(self, name: str, *, minimum: float, maximum: float) -> float | None:
+        """A number within the bounds."""
         value = self.fields.get(name)
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.invalid(name, "must be a number")
-        if not least <= value <= most:
-            raise self.invalid(name, f"must be from {least:g} to {most:g}")
+        if not minimum <= value <= maximum:
+            raise self.invalid(name, f"must be from {minimum:g} to {maximum:g}")
         return value
 
-    def whole_number(self, name: str, *, least: int, most: int) -> int | None:
-        value = self.number(name, least=least, most=most)
+    def whole_number(self, name: str, *, minimum: int, maximum: int) -> int | None:
+        """A whole number within the bounds."""
+        value = self.number(name, minimum=minimum, maximum=maximum)
         if value is not None and not isinstance(value, int):
             raise self.invalid(name, "must be a whole number")
         return value
 
     def flag(self, name: str) -> bool | None:
-        """A bool, or one of the strings "true" and "false"."""
+        """A boolean, or one of the strings "true" and "false"."""
         value = self.fields.get(name)
         if value is None or isinstance(value, bool):
             return value
@@ -90,13 +95,14 @@ class Body:
         return bool(value == "true")
 
     def choice(self, name: str, options: tuple[T, ...]) -> T | None:
+        """One of the options."""
         value = self.fields.get(name)
         if value is not None and value not in options:
             raise self.invalid(name, f"must be one of {', '.join(map(str, options))}")
         return value
 
     def content(self, name: str) -> msgspec.Raw:
-        """What a person says: a text, or a list of content parts; never absent or empty."""
+        """A user message's content: a string or a list of content parts, required and not empty."""
         value = self.fields.get(name)
         if value is None:
             raise InvalidRequest(f"`{name}` is missing.", param=name, code="missing_field")
@@ -104,22 +110,23 @@ class Body:
             for part in value:
                 self._check_part(name, part)
         elif not isinstance(value, str):
-            raise self.invalid(name, "must be a text or a list of content parts")
+            raise self.invalid(name, "must be a string or a list of content parts")
         if not value:
             raise self.invalid(name, "must not be empty")
         return msgspec.Raw(msgspec.json.encode(value))
 
     def invalid(self, name: str, rule: str) -> InvalidRequest:
+        """The error for a field that breaks a rule: "must be a number"."""
         return InvalidRequest(f"`{name}` {rule}.", param=name)
 
     def _check_part(self, name: str, part: Any) -> None:
         if not isinstance(part, dict) or not isinstance(part.get("type"), str):
-            raise self.invalid(name, "must be a list of objects that have a `type`")
+            raise self.invalid(name, "must be a list of objects with a `type`")
         if part["type"] == "text" and not (isinstance(part.get("text"), str) and part["text"]):
-            raise self.invalid(name, "has a text part without text")
+            raise self.invalid(name, "has a part of type `text` without `text`")
 
-    def _get(self, name: str, kind: type[T], called: str) -> T | None:
+    def _get(self, name: str, kind: type[T], kind_name: str) -> T | None:
         value = self.fields.get(name)
         if value is not None and not isinstance(value, kind):
-            raise self.invalid(name, f"must be {called}")
+            raise self.invalid(name, f"must be {kind_name}")
         return value

@@ -1,4 +1,4 @@
-"""`/api/ask`: the API of a server with agents."""
+"""`/api/ask`: one question to an agent, one answer."""
 
 from chat.core.errors import ChatkeepError
 from chat.core.messages import Ask, AssistantMessage
@@ -11,12 +11,12 @@ _MAX_NAME = 256
 def read_request(raw: bytes, accept: str) -> Ask:
     """The body of POST /api/ask; raises InvalidRequest."""
     body = Body(raw)
-    parent_id = body.text("parent_id", longest=_MAX_NAME) or None
+    parent_id = body.text("parent_id", max_length=_MAX_NAME) or None
     return Ask(content=body.content("content"), parent_id=parent_id, prefers_agents=True)
 
 
 def write_answer(answer: AssistantMessage) -> object:
-    """The answer; `id` names the turn."""
+    """A turn's answer; `id` is the id of the turn."""
     return {
         "id": answer.turn_id,
         "response_id": answer.id,
@@ -27,7 +27,7 @@ def write_answer(answer: AssistantMessage) -> object:
 
 
 def write_error(error: ChatkeepError) -> object:
-    """Its clients expect a text."""
+    """An error as a plain string, as clients of this API expect."""
     return {"error": error.message}
 
 

@@ -11,7 +11,7 @@ def read_request(raw: bytes, accept: str) -> Ask:
 
 
 def write_answer(answer: AssistantMessage) -> object:
-    """The answer; the conversation's id is what the document forgets."""
+    """A turn's answer, with the `conversation_id` that clients need for their next question."""
     return {"response": {"message": answer.content}, "conversation_id": answer.chat_id}
 
 

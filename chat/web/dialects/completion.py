@@ -1,4 +1,4 @@
-"""`/conversation`: create, complete, list; streamed as bare text."""
+"""`/conversation`: create, complete, list; streamed as plain text."""
 
 from chat.core.events import Delta, Ended, Event
 from chat.core.messages import Ask, AssistantMessage, Chat, UserMessage, plain_text
@@ -12,7 +12,7 @@ def read_request(raw: bytes, accept: str) -> Ask:
 
 
 def write_answer(answer: AssistantMessage) -> object:
-    """The answer of a completion."""
+    """A turn's answer."""
     return {
         "id": answer.id,
         "author": "assistant",
@@ -22,7 +22,7 @@ def write_answer(answer: AssistantMessage) -> object:
 
 
 def write_event(event: Event) -> bytes:
-    """The bare text. Whatever has to be said of an answer that broke off can only be more text."""
+    """One event as plain text; this format can report a failure only as more text."""
     if isinstance(event, Delta):
         return event.text.encode()
     if isinstance(event, Ended) and event.ending in ("failed", "interrupted"):
@@ -37,7 +37,8 @@ def write_conversation(
     return {
         "id": chat_id,
         "messages": [
-            write_answer(m) if isinstance(m, AssistantMessage) else _said(m) for m in messages
+            write_answer(m) if isinstance(m, AssistantMessage) else _user_message(m)
+            for m in messages
         ],
         "created_at": created_at,
     }
@@ -48,7 +49,7 @@ def write_conversations(found: list[tuple[Chat, list[UserMessage | AssistantMess
     return [write_conversation(chat.id, chat.created_at, messages) for chat, messages in found]
 
 
-def _said(message: UserMessage) -> object:
+def _user_message(message: UserMessage) -> object:
     return {
         "id": message.id,
         "author": "user",

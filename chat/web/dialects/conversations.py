@@ -14,9 +14,9 @@ def read_request(raw: bytes, accept: str) -> Ask:
     body = Body(raw)
     return Ask(
         content=body.content("prompt"),
-        title=body.text("title", longest=_MAX_NAME) or None,
-        model=body.text("model", longest=_MAX_NAME) or None,
-        parent_id=body.text("parent_id", longest=_MAX_NAME) or None,
+        title=body.text("title", max_length=_MAX_NAME) or None,
+        model=body.text("model", max_length=_MAX_NAME) or None,
+        parent_id=body.text("parent_id", max_length=_MAX_NAME) or None,
         autocontinue=body.flag("autocontinue") or False,
     )
 
@@ -31,7 +31,7 @@ def write_messages(
 ) -> object:
     """The messages of GET /conversations/<id>/messages."""
     return [
-        _message(m) if isinstance(m, AssistantMessage) else _said(chat_id, m, model)
+        _message(m) if isinstance(m, AssistantMessage) else _user_message(chat_id, m, model)
         for m in messages
     ]
 
@@ -65,7 +65,7 @@ def _message(answer: AssistantMessage) -> dict[str, Any]:
     }
 
 
-def _said(chat_id: str, message: UserMessage, model: str | None) -> dict[str, Any]:
+def _user_message(chat_id: str, message: UserMessage, model: str | None) -> dict[str, Any]:
     return {
         "author": _author("user"),
         "message": plain_text(message.content),

@@ -1,4 +1,4 @@
-"""The product's own API on the wire."""
+"""Chatkeep's own API: requests, answers and server-sent events."""
 
 from typing import Any, get_args
 
@@ -22,23 +22,23 @@ def read_request(raw: bytes, accept: str) -> Ask:
     return Ask(
         content=content,
         stream="text/event-stream" in accept if stream is None else stream,
-        model=body.text("model", longest=_MAX_NAME) or None,
+        model=body.text("model", max_length=_MAX_NAME) or None,
         system=body.text("system"),
-        temperature=body.number("temperature", least=0, most=2),
-        max_tokens=body.whole_number("max_tokens", least=1, most=2**31 - 1),
-        parent_id=body.text("parent_id", longest=_MAX_NAME),
+        temperature=body.number("temperature", minimum=0, maximum=2),
+        max_tokens=body.whole_number("max_tokens", minimum=1, maximum=2**31 - 1),
+        parent_id=body.text("parent_id", max_length=_MAX_NAME),
         when_busy=body.choice("when_busy", _WHEN_BUSY) or "enqueue",
         metadata=_unset_if_none(body.mapping("metadata")),
     )
 
 
 def read_patch(raw: bytes) -> dict[str, str]:
-    """The body of PATCH /<chat_id>: the fields to change; null or "" takes a value away."""
+    """The body of PATCH /<chat_id>: the fields to change; null or "" removes a value."""
     body = Body(raw)
     changes: dict[str, str] = {}
-    for name, longest in (("title", _MAX_NAME), ("model", _MAX_NAME), ("system", None)):
+    for name, max_length in (("title", _MAX_NAME), ("model", _MAX_NAME), ("system", None)):
         if name in body.fields:
-            changes[name] = body.text(name, longest=longest) or ""
+            changes[name] = body.text(name, max_length=max_length) or ""
     if "metadata" in body.fields:
         metadata = body.mapping("metadata")
         changes["metadata"] = msgspec.json.encode(metadata).decode() if metadata else ""

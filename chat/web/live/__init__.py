@@ -1,7 +1,8 @@
 """Answers that take time.
 
-answer.py        one turn over HTTP, in any dialect
-handover.py      an answer given by the relay instead of the server
-agent_socket.py  an agent's socket, from the handshake to its end
+answer.py        begin a turn or follow one, and choose who gives the answer
+response.py      the answer to one request while its turn goes on             (a flow)
+handover.py      take the client's socket out of the server's hands
+agent_socket.py  an agent's socket, from the handshake to its end              (a flow)
 websocket.py     messages on a WebSocket, and the bytes that carry them
 """

@@ -1,6 +1,6 @@
-"""Messages on a WebSocket, and the bytes that carry them. No I/O.
+"""WebSocket frames: messages from bytes, and bytes from messages. No I/O.
 
-Protocol: RFC 6455, spoken by wsproto; no extension is offered, so nothing that comes is compressed.
+Protocol: RFC 6455, by wsproto; no extension is offered, so no message is compressed.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ _TOO_BIG = 1009
 
 
 class Broken(Exception):
-    """What came is not to be read any further; with the code and reason to close with."""
+    """The connection cannot go on; `code` and `reason` are for the close frame."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
@@ -26,10 +26,10 @@ class Broken(Exception):
 
 
 class Frames:
-    """The server's end of one socket; `closed` once the other side has said that it leaves."""
+    """The server's end of one connection; `closed` once the other side has sent a close frame."""
 
     def __init__(self, request: Request, max_bytes: int) -> None:
-        """Raises InvalidRequest when the request is no handshake."""
+        """Raises InvalidRequest unless the request is an opening handshake."""
         self.closed = False
         self._max_bytes = max_bytes
         self._parts: list[Any] = []
@@ -39,21 +39,22 @@ class Frames:
         try:
             self._socket.initiate_upgrade_connection(headers, request.path)
         except ProtocolError as problem:
-            raise InvalidRequest("This is no WebSocket handshake.", param="Upgrade") from problem
+            raise InvalidRequest("This is not a WebSocket handshake.", param="Upgrade") from problem
 
     def accept(self) -> bytes:
-        """What is answered to the handshake."""
+        """The response to the opening handshake."""
         return self._socket.send(AcceptConnection())
 
     def write(self, text: str) -> bytes:
+        """A text message."""
         return self._socket.send(TextMessage(data=text))
 
     def close(self, code: int, reason: str) -> bytes:
-        """The last that is sent."""
+        """The close frame; nothing may be sent after it."""
         return self._socket.send(CloseConnection(code=code, reason=reason))
 
     def read(self, data: bytes) -> tuple[list[str | bytes], bytes]:
-        """The messages that have come, and what to send back at once; raises Broken."""
+        """(complete messages, bytes to send back at once). Raises Broken."""
         messages: list[str | bytes] = []
         reply = b""
         self._socket.receive_data(data)
@@ -70,13 +71,13 @@ class Frames:
         return messages, reply
 
     def read_farewell(self, data: bytes) -> None:
-        """After `close`: nothing counts any more but that the other side has heard it."""
+        """After `close`: ignore everything but the other side's close frame."""
         self._socket.receive_data(data)
         events = self._socket.events()
         self.closed = any(isinstance(event, CloseConnection) for event in events)
 
     def _gather(self, part: Message[Any]) -> list[str | bytes]:
-        """A message, when this was its last part."""
+        """The message, if this was its last part. Raises Broken."""
         self._size += len(part.data)
         if self._size > self._max_bytes:
             raise Broken(_TOO_BIG, f"A message has more than {self._max_bytes} bytes.")

@@ -1,11 +1,11 @@
--- Book what a turn used: a line of usage ("" = it used nothing) and, of a turn whose end is counted,
--- the tokens of its owner and of everybody; it is no running turn any more.
--- Returns how many lines there are.
+-- Book what a turn used: a line of usage ('' = it used nothing) and, for a turn whose end is
+-- counted, the tokens of its owner and of all owners; it no longer counts as running.
+-- Returns the number of lines of usage.
 local function account(keys, counted, nonce, line, tokens, now)
   if counted == '1' then
-    local owner = redis.call('HMGET', keys.record, 'spent', 'running')
-    local running = string.gsub(owner[2] or '', '[^ ]*@' .. nonce .. '@%d+ ', '')
-    redis.call('HSET', keys.record, 'spent', spend(owner[1], tokens, now), 'running', running)
+    local spent, running = unpack(redis.call('HMGET', keys.record, 'spent', 'running'))
+    running = string.gsub(running or '', '[^ ]*@' .. nonce .. '@%d+ ', '')
+    redis.call('HSET', keys.record, 'spent', spend(spent, tokens, now), 'running', running)
     if keys.everybody then
       local all = redis.call('HGET', keys.everybody, 'spent')
       redis.call('HSET', keys.everybody, 'spent', spend(all, tokens, now))

@@ -1,0 +1,197 @@
+"""The answer to one request while its turn goes on, in any dialect, streamed or not.
+
+It turns a flow of events into a flow of bytes. First it gathers events, until it is clear how to answer:
+then it has a `head`, and writes the body. When it was given the client's socket (`use_socket`) it also
+writes the head and frames the body (RFC 9112); else the server does.
+"""
+
+from collections.abc import Callable
+from email.utils import formatdate
+from http import HTTPStatus
+from time import monotonic
+from typing import Literal
+
+import msgspec
+from werkzeug.datastructures import Headers
+
+from chat.core.errors import ChatkeepError
+from chat.core.events import Event
+from chat.core.messages import find_ref, read_answer
+from chat.host.flow import Wait, pump, run_to_end
+from chat.turns.producer import Producer
+from chat.turns.reader import Reader
+from chat.web.access_log import RequestEntry
+from chat.web.dialects import Dialect
+from chat.web.routes import JSON
+
+_STREAM_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
+Turn = Producer | Reader
+
+
+class Head(msgspec.Struct, frozen=True):
+    """The status and the headers."""
+
+    status: int
+    headers: dict[str, str]
+
+
+class RequestContext(msgspec.Struct, frozen=True):
+    """What an answer needs to know of its request; by then the request itself may be over."""
+
+    entry: RequestEntry
+    dialect: Dialect
+    stream: bool
+    keepalive_seconds: float
+    began_at: float = msgspec.field(default_factory=monotonic)
+    begin: Callable[[], Turn] | None = None  # again, when the turn it repeats left nothing
+    on_stored: Callable[[bytes], None] | None = None  # with the stored message
+
+
+class TurnResponse:
+    """A Source: the relay drives it where it has the client's socket, else `pump` does."""
+
+    def __init__(self, context: RequestContext, turn: Turn) -> None:
+        self.ended = False
+        self.head: Head | None = None
+        self._context = context
+        self._write_event = context.dialect.write_event
+        self._events: list[Event] = []  # before there is a head
+        self._head_due_at = monotonic() + context.keepalive_seconds
+        self._framing: Literal["server", "chunked", "close"] = "server"
+        self._protocol, self._common_headers = "", Headers()
+        self._set_turn(turn)
+
+    def _set_turn(self, turn: Turn) -> None:
+        self._turn = turn
+        self.needs_client, self.max_backlog = turn.needs_client, turn.max_backlog
+        if isinstance(turn, Producer):
+            ids = turn.started.ids
+            self._context.entry.chat, self._context.entry.turn = ids.chat_id, ids.turn_id
+
+    def drive_for(self, seconds: float) -> bool:
+        """Drive the turn for a moment, before it is known who answers; whether it goes on."""
+        for events in pump(self._turn, until=monotonic() + seconds):
+            self._events += events
+        return not self._turn.ended
+
+    def use_socket(self, protocol: str, headers: Headers) -> None:
+        """From now on write the head as well, for a client of this protocol, with these headers."""
+        # A client of HTTP/1.0 knows no chunks: its stream ends with the connection.
+        self._framing = "close" if protocol == "HTTP/1.0" else "chunked"
+        self._protocol, self._common_headers = protocol, headers
+
+    def waits_for(self) -> Wait:
+        return self._turn.waits_for()
+
+    def on_readable(self) -> bytes:
+        return self._write(self._turn.on_readable())
+
+    def work(self) -> bytes:
+        return self._write([] if self._turn.ended else self._turn.work())
+
+    def finish(self) -> None:
+        """Drive a turn to its end without a client, so that it is stored; a reader just leaves."""
+        turn, context = self._turn, self._context
+        if isinstance(turn, Reader):
+            turn.hang_up()
+            return
+        run_to_end(turn)
+        assert turn.ended
+        context.entry.ending, context.entry.tokens = turn.ended.ending, turn.tokens
+        if turn.ended.message and context.on_stored:
+            context.on_stored(bytes(turn.ended.message))
+
+    def _write(self, events: list[Event]) -> bytes:
+        if self.head:
+            return self._frame(b"".join(map(self._write_event, events)))
+        self._events += events
+        # A stream begins in time for its first keep-alive.
+        can_begin = self._turn.answering or monotonic() >= self._head_due_at
+        if self._turn.ended or (self._context.stream and can_begin):
+            return self._begin()
+        return b""
+
+    def _begin(self) -> bytes:
+        """The head, if the server does not write it, and the beginning of the body."""
+        turn, context = self._turn, self._context
+        try:
+            if turn.error:
+                raise turn.error
+            if context.stream:
+                return self._begin_stream()
+            if turn.ended and turn.ended.message:
+                head, body = write_stored(context.dialect, bytes(turn.ended.message))
+                return self._begin_whole(
+                    Head(head.status, head.headers | self._turn_headers()), body
+                )
+            assert context.begin
+            self._set_turn(context.begin())  # the turn that this one repeats has failed
+            return b""
+        except ChatkeepError as error:
+            body = msgspec.json.encode(context.dialect.write_error(error))
+            return self._begin_whole(
+                Head(error.status, {"Content-Type": JSON} | error.headers), body
+            )
+
+    def _begin_stream(self) -> bytes:
+        dialect = self._context.dialect
+        headers = _STREAM_HEADERS | {"Content-Type": dialect.stream_type} | self._turn_headers()
+        self._open(Head(dialect.answer_status, headers))
+        chunked = {"Transfer-Encoding": "chunked"} if self._framing == "chunked" else {}
+        events = [self._turn.started, *self._events]
+        return self._head_bytes(chunked) + self._frame(b"".join(map(self._write_event, events)))
+
+    def _begin_whole(self, head: Head, body: bytes) -> bytes:
+        self._open(head)
+        self.ended = True
+        return self._head_bytes({"Content-Length": str(len(body))}) + body
+
+    def _open(self, head: Head) -> None:
+        self.head = head
+        self._context.entry.status = head.status
+
+    def _frame(self, piece: bytes) -> bytes:
+        self.ended = self._turn.ended is not None
+        if self._framing != "chunked":
+            return piece
+        chunk = b"%x\r\n%b\r\n" % (len(piece), piece) if piece else b""
+        return chunk + b"0\r\n\r\n" if self.ended else chunk
+
+    def _head_bytes(self, framing: dict[str, str]) -> bytes:
+        if self._framing == "server":
+            return b""
+        assert self.head
+        own = {"Server": "gunicorn", "Date": formatdate(usegmt=True), "Connection": "close"}
+        headers = Headers([*(own | framing | self.head.headers).items()])
+        headers.extend([pair for pair in self._common_headers if pair[0] not in headers])
+        status = f"{self._protocol} {self.head.status} {HTTPStatus(self.head.status).phrase}"
+        lines = [status, *(f"{name}: {value}" for name, value in headers)]
+        return "\r\n".join([*lines, "\r\n"]).encode("latin-1")
+
+    def _turn_headers(self) -> dict[str, str]:
+        """The rate limit, and what took how long, of a turn that this instance drives."""
+        if isinstance(self._turn, Reader):
+            return {}
+        timing = _server_timing(self._turn, self._context)
+        return {"Server-Timing": timing} | self._turn.rate_status.headers()
+
+
+def write_stored(dialect: Dialect, message: bytes) -> tuple[Head, bytes]:
+    """The answer with a stored message, and with the revision it brought the chat to."""
+    found = read_answer(message)
+    ref = find_ref(found.id)
+    etag = {"ETag": f'"{ref.index + 1}"'} if ref else {}
+    body = msgspec.json.encode(dialect.write_answer(found))
+    return Head(dialect.answer_status, {"Content-Type": JSON} | etag), body
+
+
+def _server_timing(turn: Producer, context: RequestContext) -> str:
+    """What took how many milliseconds; of a stream, until its first byte."""
+    auth_seconds = context.entry.auth_seconds
+    spans = {
+        "auth": auth_seconds,
+        "store": turn.store_seconds,
+        "upstream": turn.upstream_seconds,
+        "total": auth_seconds + monotonic() - context.began_at,
+    }
+    return ", ".join(f"{name};dur={seconds * 1000:.1f}" for name, seconds in spans.items())

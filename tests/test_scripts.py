@@ -1,0 +1,114 @@
+"""The Lua scripts: what their headers declare, and calls that are checked against them."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chat.store.scripts import load_scripts, parse_script
+from chat.store.store import Store
+from dev.redis_server import RedisCluster, RedisServer
+from tests.harness import ROOT
+
+LUA = sorted((ROOT / "chat/store/lua").rglob("*.lua"))
+CHAT = {"chat": "ck:{scripts}:chat:x"}
+
+
+@pytest.fixture
+def store(redis_server: RedisServer | RedisCluster) -> Store:
+    is_cluster = isinstance(redis_server, RedisCluster)
+    return Store(redis_server.client, lock_keys_only=False, cluster=is_cluster)
+
+
+def test_a_header_becomes_lua_that_names_keys_and_arguments_in_order() -> None:
+    text = "--#keys chat logs...\n--#args nonce lease_ms\n-- why\n--#args name? \n--#include one\n"
+    script = parse_script("x", text, {"one": "local function one() end"})
+    assert script.source.splitlines() == [
+        "local chat, logs = KEYS[1], {unpack(KEYS, 2)}",
+        "local nonce, lease_ms = ARGV[1], ARGV[2]",
+        "-- why",
+        "local name = ARGV[3]",
+        "local function one() end",
+    ]
+    args = {"lease_ms": 7, "name": "ada", "nonce": "n"}
+    keys = {"logs": ["a", "b"], "chat": "c"}
+    assert script.arrange(keys, args) == (("c", "a", "b"), ("n", 7, "ada"))
+    without = script.arrange({"logs": [], "chat": "c"}, {"lease_ms": 7, "nonce": ""})
+    assert without == (("c",), ("", 7))
+
+
+def test_a_list_that_is_all_there_is_is_not_copied() -> None:
+    assert parse_script("x", "--#args ranges...", {}).source == "local ranges = ARGV"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("--#args a... b", "--#args a? b...", "--#keys a... \n--#keys b"),  # a mark before the end
+        *("--#args a b a", "--#keys a\n--#args b a...", "--#args a,b", "--#args A", "--#arg a"),
+    ],
+)
+def test_a_malformed_header_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^x\.lua: "):
+        parse_script("x", text, {})
+
+
+@pytest.mark.parametrize(
+    "keys, args, wrong",
+    [
+        ({}, {"nonce": "n", "until_ms": 1}, "'chat' is missing"),
+        (CHAT, {"until_ms": 1}, "'nonce' is missing"),
+        (CHAT, {"nonce": "n", "until_ms": 1, "ttl_ms": 1}, "'ttl_ms' is unknown"),
+        (CHAT | {"log": "x"}, {"nonce": "n", "until_ms": 1}, "'log' is unknown"),
+        (CHAT, {"nonce": "n", "until": 1}, "'until_ms' is missing"),
+        (CHAT, {"nonce": "n", "until_ms": 1, "": 1}, "'' is unknown"),
+    ],
+)
+def test_a_missing_or_unknown_name_is_refused_when_called(
+    store: Store, keys: dict[str, str], args: dict[str, Any], wrong: str
+) -> None:
+    for call in (store.run, store.command):
+        with pytest.raises(TypeError, match=rf"^beat\.lua: {wrong}$"):
+            call("beat", keys, **args)
+
+
+def test_text_is_not_taken_for_a_list(store: Store) -> None:
+    with pytest.raises(TypeError, match=r"^ranges\.lua: '12' is not a list$"):
+        store.run("ranges", {"history": "ck:{scripts}:none"}, ranges="12")
+
+
+def test_names_may_be_given_in_any_order(store: Store, redis_server: RedisServer) -> None:
+    redis = redis_server.client()
+    redis.hset(CHAT["chat"], "turn", "n")
+    assert store.run("beat", CHAT, until_ms=5, nonce="n") == 1
+    assert redis.hget(CHAT["chat"], "lease") == b"5"
+    assert redis.delete(CHAT["chat"]) == 1
+
+
+def test_a_list_may_have_ten_thousand_values(store: Store) -> None:
+    """More than Lua can unpack."""
+    assert store.run("ranges", {"history": "ck:{scripts}:none"}, ranges=[0, 0] * 5000) == []
+
+
+def test_every_script_parses_and_is_known_to_redis_by_its_hash(redis_server: RedisServer) -> None:
+    scripts = load_scripts()
+    assert set(scripts) == {path.stem for path in LUA if path.parent.name == "lua"}
+    for script in scripts.values():
+        loaded = redis_server.client().script_load(script.source)
+        assert (loaded if isinstance(loaded, str) else loaded.decode()) == script.sha1
+
+
+@pytest.mark.parametrize("path", LUA, ids=lambda path: path.stem)
+def test_no_lua_counts_positions_or_leaves_a_name_unused(path: Path) -> None:
+    text = path.read_text()
+    assert not re.search(r"\b(KEYS|ARGV)\b", text)
+    code = re.sub(r"--.*", "", text)
+    headers = re.findall(r"^--#(?:keys|args|include) (.+)$", text, re.MULTILINE)
+    names = re.findall(r"\w+", " ".join(headers))
+    unused = [name for name in names if not re.search(rf"\b{name}\b", code)]
+    assert set(unused) <= PARTS_USED_BY_PARTS.get(path.stem, set())
+
+
+# What the included parts use of each other.
+PARTS_USED_BY_PARTS = {"begin": {"spent"}, "commit": {"spent"}, "drop": {"spent"}}
