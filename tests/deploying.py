@@ -4,13 +4,18 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from dev.model import ModelServer
+from dev.redis_server import RedisServer
+from tests.google_builds import Builds
 from tests.google_functions import Functions
 from tests.google_run import Cloud
 from tests.harness import ROOT, clean_environment
+from tests.traces import find_secret
 
 ADMIN_KEY = "admin-0123456789abcdef0123456789abcdef"
 ENV = f"""
@@ -115,5 +120,36 @@ class Deployer:
 
 def new_cloud(folder: Path, swap: dict[str, str]) -> Cloud:
     cloud = Cloud(folder, swap)
+    cloud.add(Builds(cloud))
     cloud.add(Functions(cloud))
     return cloud
+
+
+def started_deployer(folder: Path, model: ModelServer) -> Iterator[Deployer]:
+    """With a Redis of its own; afterwards, what must hold whatever a test did is checked."""
+    need_gcloud()
+    (folder / "redis").mkdir()
+    redis = RedisServer(folder / "redis").start()
+    swap = {"REDIS_HOST": "", "REDIS_PASSWORD": "", "OPENAI_BASE_URL": model.url}
+    cloud = new_cloud(folder, {**swap, "THREADS": "16"})
+    cloud.extra = {"REDIS_URL": redis.url}
+    deployer = Deployer(folder, cloud)
+    try:
+        yield deployer
+        assert cloud.unexpected == []
+        _assert_secrets_are_where_they_belong(deployer)
+    finally:
+        cloud.stop()
+        redis.stop()
+
+
+def _assert_secrets_are_where_they_belong(deployer: Deployer) -> None:
+    """Not on any command line, and in no request but one that stores or reads a secret."""
+    commands = deployer.record.read_text()
+    for call in deployer.cloud.calls:
+        if "secretmanager" not in call.api:
+            commands += f"{call.path} {call.query} {call.body[:20000]!r}"
+    assert [one for one in SECRETS if one in commands] == []
+    assert find_secret(commands.encode()) is None
+    left = {path.name for path in deployer.record.parent.iterdir() if path.name.startswith("tmp.")}
+    assert left == set()

@@ -1,4 +1,4 @@
-"""A Google project for the tests, part three: Cloud Functions, 2nd generation, on Cloud Run."""
+"""A Google project for the tests, part four: Cloud Functions, 2nd generation, on Cloud Run."""
 
 from typing import Any
 

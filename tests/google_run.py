@@ -1,4 +1,4 @@
-"""A Google project for the tests, part two: builds, Cloud Run, and the function that was deployed.
+"""A Google project for the tests, part three: builds, Cloud Run, and the function that was deployed.
 
 A revision is really started, from the archive that was uploaded, as soon as somebody asks its URL.
 """
@@ -18,14 +18,14 @@ from typing import Any
 import urllib3
 
 from tests.google_apis import Call, Refused, Server, on
-from tests.google_project import BUILD_ACCOUNT, NUMBER, Project, missing, policy_of
+from tests.google_project import NUMBER, Project, missing, policy_of
+from tests.google_storage import Images, Storage
 from tests.harness import free_port, wait_until
 
 _SERVICES = r"/apis/serving\.knative\.dev/v1/namespaces/my-project/services"
 _REVISIONS = r"/apis/serving\.knative\.dev/v1/namespaces/my-project/revisions"
 _PLACE = "/v1/projects/my-project/locations/{region}"
 _RESERVED = re.compile(r"PORT|K_\w+|CLOUD_RUN_\w+")
-_RUNTIMES = {"python311", "python312", "python313", "python314"}
 
 
 class Cloud(Server):
@@ -43,7 +43,12 @@ class Cloud(Server):
         self.extra: dict[str, str] = {}
         self.running: dict[str, tuple[subprocess.Popen[bytes], int]] = {}
         self.numbers = itertools.count(1)
-        for part in (*self.project.parts, Builds(self), Services(self)):
+        for part in (
+            *self.project.parts,
+            Storage(self.project),
+            Images(self.project),
+            Services(self),
+        ):
             self.add(part)
 
     def stop(self) -> None:
@@ -181,56 +186,6 @@ class Cloud(Server):
 
         wait_until(answers, 30)
         return port
-
-
-class Builds:
-    """Cloud Build, by way of Cloud Run's own API for it."""
-
-    def __init__(self, cloud: Cloud) -> None:
-        self.cloud = cloud
-
-    @on("run", "POST", "/v2/projects/my-project/locations/{region}/builds:submit")
-    def submit(self, call: Call, region: str) -> Any:
-        project = self.cloud.project
-        project.need("run")
-        asked, source = call.json, call.json["storageSource"]
-        archive = project.buckets[source["bucket"]][source["object"]]
-        runtime = asked["buildpackBuild"]["baseImage"]
-        if runtime not in _RUNTIMES:
-            raise Refused(400, "INVALID_ARGUMENT", f"unknown base image {runtime}")
-        image, number = asked["imageUri"], next(self.cloud.numbers)
-        digest = f"sha256:{number:064x}"
-        names = set(zipfile.ZipFile(io.BytesIO(archive)).namelist())
-        may_build = f"serviceAccount:{BUILD_ACCOUNT}" in project.roles.get("roles/run.builder", ())
-        builds = may_build and asked["buildpackBuild"]["functionTarget"] == "main"
-        builds = builds and {"main.py", "requirements.txt"} <= names and "Dockerfile" not in names
-        if builds:
-            self.cloud.builds[f"{image}@{digest}"] = archive
-            project.images.add(image.rpartition("/")[2])
-        build = {
-            "id": f"build-{number}",
-            "name": f"projects/{NUMBER}/locations/{region}/builds/build-{number}",
-            "projectId": "my-project",
-            "logUrl": f"https://console.cloud.google.com/cloud-build/builds/build-{number}",
-            "status": "SUCCESS" if builds else "FAILURE",
-            "results": {"images": [{"name": image, "digest": digest}]},
-        }
-        project.operations[f"build-{number}"] = build
-        kind = "type.googleapis.com/google.devtools.cloudbuild.v1.BuildOperationMetadata"
-        metadata = {"@type": kind, "build": build | {"status": "QUEUED"}}
-        name = f"projects/my-project/locations/{region}/operations/build-{number}"
-        operation = {"name": name, "metadata": metadata}
-        return {"buildOperation": operation, "baseImageUri": f"{region}-docker.pkg.dev/{runtime}"}
-
-    @on("cloudbuild", "GET", "/v1/projects/my-project/locations/{region}/operations/{id}")
-    def poll(self, call: Call, region: str, id: str) -> Any:
-        name = f"projects/my-project/locations/{region}/operations/{id}"
-        kind = "type.googleapis.com/google.devtools.cloudbuild.v1.Build"
-        return {
-            "name": name,
-            "done": True,
-            "response": {"@type": kind, **self.cloud.project.operations[id]},
-        }
 
 
 class Services:

@@ -1,22 +1,15 @@
 """deploy.sh, with the real gcloud, from a filled-in .env to a first answer and back to nothing."""
 
 import io
-import json
 import re
 import threading
 import zipfile
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
-
 from dev.model import Answer, ModelServer
-from dev.redis_server import RedisServer
-from tests.deploying import ADMIN_KEY, DEPLOYED, SECRETS, Deployer, need_gcloud, new_cloud
+from tests.deploying import ADMIN_KEY, DEPLOYED, SECRETS, Deployer
 from tests.google_project import BUILD_ACCOUNT
 from tests.harness import Client
-from tests.traces import find_secret
 
 RUNTIME_ACCOUNT = "my-chat-run@my-project.iam.gserviceaccount.com"
 WAYS_TO_FAIL = [  # the step that is refused, and what is said of it
@@ -30,36 +23,6 @@ WAYS_TO_FAIL = [  # the step that is refused, and what is said of it
     ("builds:submit", "Build and deploy"),
     ("run POST .*/services$", "Build and deploy"),
 ]
-
-
-@pytest.fixture
-def deployer(tmp_path: Path, model: ModelServer) -> Iterator[Deployer]:
-    need_gcloud()
-    (tmp_path / "redis").mkdir()
-    redis = RedisServer(tmp_path / "redis").start()
-    swap = {"REDIS_HOST": "", "REDIS_PASSWORD": "", "OPENAI_BASE_URL": model.url}
-    cloud = new_cloud(tmp_path, {**swap, "THREADS": "16"})
-    cloud.extra = {"REDIS_URL": redis.url}
-    deployer = Deployer(tmp_path, cloud)
-    try:
-        yield deployer
-        assert cloud.unexpected == []
-        _assert_secrets_are_where_they_belong(deployer)
-    finally:
-        cloud.stop()
-        redis.stop()
-
-
-def _assert_secrets_are_where_they_belong(deployer: Deployer) -> None:
-    """Not on any command line, and in no request but one that stores or reads a secret."""
-    commands = deployer.record.read_text()
-    for call in deployer.cloud.calls:
-        if "secretmanager" not in call.api:
-            commands += f"{call.path} {call.query} {call.body[:20000]!r}"
-    assert [one for one in SECRETS if one in commands] == []
-    assert find_secret(commands.encode()) is None
-    left = {path.name for path in deployer.record.parent.iterdir() if path.name.startswith("tmp.")}
-    assert left == set()
 
 
 def _changes(deployer: Deployer, since: int) -> list[str]:
@@ -283,84 +246,3 @@ def test_the_classic_way_deploys_with_gcloud_functions_and_is_deleted_so(
     assert "do the same" in deployer.deploy(fails=True)
     deployer.run("--delete", "--yes")
     assert deployer.cloud.services == {} and deployer.cloud.project.secrets == {}
-
-
-def test_a_function_that_stays_closed_is_deployed_and_opened_later(deployer: Deployer) -> None:
-    deployer.cloud.fail("run POST .*my-chat:setIamPolicy")
-    said = deployer.deploy()
-    assert "If it should be public: ./deploy.sh my-chat --public" in said
-    key = deployer.folder / ".deploy/my-chat.key"
-    assert "print-identity-token" not in said and not key.exists()
-    said = deployer.deploy("--public")
-    assert 'Now: \\"Hello\\"' in said and key.exists()
-
-
-@pytest.mark.parametrize(
-    "settings, options, is_public, authorization",
-    [
-        ("AUTH=keys", (), True, "-H @.deploy/my-chat.key"),
-        ("AUTH=keys", ("--private",), False, "-H @.deploy/my-chat.key"),
-        ("AUTH=open", (), False, ""),
-        ("AUTH=open", ("--public",), True, ""),
-        ("AUTH=open,keys", (), False, ""),
-        ("AUTH=jwt\nFIREBASE_PROJECT=p", (), True, "-H 'Authorization: Bearer <an ID token>'"),
-    ],
-)
-def test_without_users_it_is_public_only_when_asked_for(
-    deployer: Deployer,
-    settings: str,
-    options: tuple[str, ...],
-    is_public: bool,
-    authorization: str,
-) -> None:
-    with (deployer.folder / ".env").open("a") as file:
-        file.write(f"{settings}\n")
-    said = deployer.deploy("--dry-run", *options)
-    deploy = next(line for line in said.splitlines() if line.startswith("gcloud run deploy"))
-    assert (" --allow-unauthenticated" in deploy) == is_public
-    assert (" --no-allow-unauthenticated" in deploy) != is_public
-    call = next(line for line in said.splitlines() if line.startswith("curl") and "demo" in line)
-    assert authorization in call and ("-H" in call) == bool(authorization)
-    assert ("/admin/users/add" in said) == ("keys" in settings)
-
-
-def test_a_service_of_somebody_else_is_left_alone(deployer: Deployer) -> None:
-    cloud = deployer.cloud
-    cloud.project.enabled |= {"run", "secretmanager"}
-    cloud.project.accounts.add("theirs@my-project.iam.gserviceaccount.com")
-    template = {
-        "serviceAccountName": "theirs@my-project.iam.gserviceaccount.com",
-        "containers": [{}],
-    }
-    spec = {"template": {"metadata": {}, "spec": template}}
-    cloud.deploy("us-east1", {"metadata": {"name": "my-chat", "labels": {}}, "spec": spec})
-    for options in ((), ("--delete", "--yes"), ("--rollback",)):
-        assert "not made by deploy.sh" in deployer.deploy(*options, fails=True)
-    assert cloud.changes() == []
-
-
-def test_a_redis_that_does_not_answer_stops_it_before_anything_is_made(deployer: Deployer) -> None:
-    deployer.set("eu1-quick-fox.upstash.io", "redis.invalid")
-    said = deployer.run(fails=True)
-    assert "Redis at redis.invalid: " in said and "--no-ping" in said
-    assert deployer.cloud.calls == []
-
-
-def test_a_dry_run_prints_every_command_and_asks_nothing(deployer: Deployer) -> None:
-    said = deployer.deploy("--dry-run")
-    assert deployer.cloud.calls == []
-    for command in (
-        "gcloud services enable artifactregistry.googleapis.com",
-        "gcloud iam service-accounts create my-chat-run",
-        "gcloud secrets versions add my-chat-gpt-api-key",
-        "gcloud run deploy my-chat --function=main --base-image=python314 --region=europe-west1",
-        "--update-secrets=ADMIN_KEY=my-chat-admin-key:VERSION,",
-        "gcloud run services update-traffic my-chat --region=europe-west1 --to-latest",
-    ):
-        assert command in said
-    flags, _ = json.JSONDecoder().raw_decode(said, said.index("{", said.index("flags.json:")))
-    assert flags["--update-env-vars"]["REDIS_HOST"] == "eu1-quick-fox.upstash.io"
-    for option in ("--rollback", "--delete", "--status", "--logs"):
-        assert "gcloud" in deployer.run("--dry-run", option)
-    assert deployer.cloud.calls == [] and not any(one in said for one in SECRETS)
-    assert not (deployer.folder / ".deploy").exists()
