@@ -15,10 +15,10 @@ import flask
 gc.disable()
 
 from chat.app import build, guard_server
-from chat.settings import BadSettings, parse_settings, read_environment
+from chat.settings import BadSettings, load_settings
 
 try:
-    settings = parse_settings(read_environment(Path(__file__).parent))
+    settings = load_settings(Path(__file__).parent)
 except BadSettings as problems:
     sys.exit(str(problems))
 

@@ -38,6 +38,7 @@ from chat.web.apis.completion import CompletionRoutes
 from chat.web.apis.conversations import ConversationsRoutes
 from chat.web.apis.native import NativeRoutes
 from chat.web.auth.access import Access
+from chat.web.auth.attempts import Attempts
 from chat.web.live.answer import Talk
 from chat.web.openapi import OpenApi
 from chat.web.refusals import write_refusal
@@ -70,19 +71,20 @@ def build(settings: Settings) -> Callable[[Request], Response]:
     threads, keepalive_seconds = settings.threads, settings.keepalive_seconds
     relay = Relay(keepalive_seconds, threads) if threads > 1 else None
     talk = Talk(turns, Titles(chats, settings), keepalive_seconds, relay)
-    max_bytes = settings.max_body_bytes
+    max_bytes, attempts = settings.max_body_bytes, Attempts()
+    agent_auth = AgentAuth(settings, attempts)
     routes = [
         *NativeRoutes(turns, history, chats, talk).routes(),
         *ConversationsRoutes(turns, history, chats, talk).routes(),
         *AskRoutes(turns, history, chats, talk).routes(),
         *CompletionRoutes(turns, history, chats, talk).routes(),
         *AccountRoutes(owners).routes(),
-        *AgentRoutes(agents, AgentAuth(settings), talk, shutdown, relay, max_bytes).routes(),
+        *AgentRoutes(agents, agent_auth, talk, shutdown, relay, max_bytes).routes(),
         *AdminRoutes(users, owners, settings.rotate_seconds).routes(),
     ]
     router = Router(
         OpenApi(routes).routes,
-        Access(settings, users),
+        Access(settings, users, attempts),
         max_body_bytes=max_bytes,
         origins=settings.origins,
     )

@@ -13,7 +13,7 @@ def main(folder: Path, project: str) -> None:
     """Write what deploy.sh needs into `folder`: plain.yaml, secrets/, and `open` if AUTH is."""
     given = {name: value for name, value in dotenv_values(".env").items() if value}
     try:
-        settings = parse_settings(given | {"K_SERVICE": "set on Cloud Run"})
+        settings = parse_settings(given | {"K_SERVICE": "set on Cloud Run"}, names=given)
     except BadSettings as problems:
         sys.exit(str(problems))
     plain: dict[str, str] = {}

@@ -60,9 +60,8 @@ ENV = """
 GPT_API_KEY='sk-"secret" #1'
 REDIS_HOST=quick-fox.upstash.io # a comment
 REDIS_PASSWORD=pass=word,with:signs
-ADMIN_KEY=admin-word
+ADMIN_KEY=long-admin-word-0
 SYSTEM_PROMPT="Be brief, and: say 'please'."
-UNKNOWN=left out
 """
 
 
@@ -90,9 +89,9 @@ def test_the_command_line_is_exactly_this_and_holds_no_secret(checkout: Path) ->
         "THREADS": "256",
     }
     assert (checkout.parent / "secrets").read_text() == (
-        'admin-word\nsk-"secret" #1\npass=word,with:signs\n'
+        'long-admin-word-0\nsk-"secret" #1\npass=word,with:signs\n'
     )
-    for secret in ("sk-", "pass=word", "admin-word"):
+    for secret in ("sk-", "pass=word", "long-admin-word-0"):
         assert secret not in commands + done.stdout + done.stderr
     assert "https://my-chat.example.run.app/demo/chat" in done.stdout
 

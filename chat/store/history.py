@@ -49,7 +49,7 @@ class History(HistoryReader):
         self._all_tokens = settings.global_daily_token_budget
         # Without users and limits, there is nothing to read in an owner's record.
         budgets = (limits.daily_token_budget, limits.max_concurrent_turns, self._all_tokens)
-        self._reads_record = settings.auth_ways != {"open"} or any((self._rates, *budgets))
+        self._reads_record = settings.knows_users or any((self._rates, *budgets))
         # Only with a common budget, which a cluster cannot have: the key may lie on another node.
         self._everybody = {"everybody": EVERYBODY_KEY} if self._all_tokens else {}
 

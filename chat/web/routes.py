@@ -28,7 +28,7 @@ from chat.web.paths import Paths
 JSON = "application/json"
 RESERVED = frozenset(
     "conversations conversation ask api admin client v1 chats me health docs openapi.json"
-    " static".split()
+    " static livez llms.txt llms-full.txt favicon.ico metrics".split()
 )
 _CHAT_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _EXPOSED = (

@@ -89,9 +89,11 @@ class NativeRoutes(ChatRoutes):
         if request.if_none_match.contains_weak(str(page.revision)):
             return Response(status=304, headers=headers)
         if page.first > 0:
-            query = urlencode({"limit": limit, "before": id_of(page.messages[0])})
-            query += f"&leaf={leaf}" if leaf else ""
-            headers["Link"] = f'</{chat_id}/chat?{query}>; rel="next"'
+            query = urlencode(
+                {"limit": limit, "before": id_of(page.messages[0])}
+                | ({"leaf": leaf} if leaf else {})
+            )
+            headers["Link"] = f'<?{query}>; rel="next"'  # relative: a proxy may add a path
         return json_response(b"[%b]" % b",".join(page.messages), headers=headers)
 
     def _load_page(self, request: Request, chat: ChatRef, limit: int, leaf: str) -> Page:
