@@ -4,7 +4,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from flask import Request, Response
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.cluster import RedisCluster
@@ -41,7 +40,7 @@ from chat.web.auth.access import Access
 from chat.web.auth.attempts import Attempts
 from chat.web.live.answer import Talk
 from chat.web.openapi import OpenApi
-from chat.web.refusals import write_refusal
+from chat.web.refusals import refuse_by_head, write_refusal
 from chat.web.routes import Router
 
 _REDIS_SECONDS = 1.5
@@ -49,8 +48,8 @@ _LATE_SECONDS = 5.0  # how much longer than its own time-out a blocking read may
 _MAX_CONNECTIONS = 4096
 
 
-def build(settings: Settings) -> Callable[[Request], Response]:
-    """The function that answers requests; connections are opened on first use."""
+def build(settings: Settings) -> Router:
+    """What answers requests; connections are opened on first use."""
     shutdown = Shutdown()
     shutdown.watch()
     write_json_lines(settings.google_cloud_project)
@@ -82,22 +81,25 @@ def build(settings: Settings) -> Callable[[Request], Response]:
         *AgentRoutes(agents, agent_auth, talk, shutdown, relay, max_bytes).routes(),
         *AdminRoutes(users, owners, settings.rotate_seconds).routes(),
     ]
-    router = Router(
+    return Router(
         OpenApi(routes).routes,
         Access(settings, users, attempts),
         max_body_bytes=max_bytes,
         origins=settings.origins,
     )
-    return router.answer
 
 
-def guard_server(settings: Settings) -> None:
+def guard_server(settings: Settings, router: Callable[[], Router]) -> None:
     """Have the server give a request a thread when it is whole, and refuse in our words.
 
     Before its workers are forked; a server that is not gunicorn stays as it is.
     """
-    refuse = partial(write_refusal, settings.origins)
-    Intake(settings.max_body_bytes, refuse).install()
+    Intake(
+        settings.max_body_bytes,
+        settings.client_timeout_seconds,
+        partial(write_refusal, settings.origins),
+        lambda head, peer: refuse_by_head(router(), head, peer),
+    ).install()
 
 
 def _agents(settings: Settings, store: Store, vault: Vault) -> Agents:

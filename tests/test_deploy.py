@@ -57,7 +57,7 @@ def _deploy(checkout: Path, **environment: str) -> subprocess.CompletedProcess[s
 
 
 ENV = """
-GPT_API_KEY='sk-"secret" #1'
+GPT_API_KEY='sk-"secret"#1'
 REDIS_HOST=quick-fox.upstash.io # a comment
 REDIS_PASSWORD=pass=word,with:signs
 ADMIN_KEY=long-admin-word-0
@@ -89,7 +89,7 @@ def test_the_command_line_is_exactly_this_and_holds_no_secret(checkout: Path) ->
         "THREADS": "256",
     }
     assert (checkout.parent / "secrets").read_text() == (
-        'long-admin-word-0\nsk-"secret" #1\npass=word,with:signs\n'
+        'long-admin-word-0\nsk-"secret"#1\npass=word,with:signs\n'
     )
     for secret in ("sk-", "pass=word", "long-admin-word-0"):
         assert secret not in commands + done.stdout + done.stderr

@@ -115,7 +115,9 @@ def test_secrets_are_not_shown() -> None:
         "agent_key",
         "encryption_key",
     ]
-    values = {name.upper(): "redis://hidden-word" for name in secrets} | {"ENCRYPTION_KEY": "ab" * 32}
+    values = {name.upper(): "redis://hidden-word" for name in secrets} | {
+        "ENCRYPTION_KEY": "ab" * 32
+    }
     settings = parse_settings(values)
     shown = f"{settings!r} {settings.__rich_repr__()}"
     assert "gpt_model" in shown

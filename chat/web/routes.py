@@ -19,7 +19,7 @@ from chat.core.errors import (
     MethodNotAllowed,
     NotFound,
 )
-from chat.web.access_log import entry_of, open_entry
+from chat.web.access_log import RequestEntry, entry_of, open_entry
 from chat.web.auth.access import Access
 from chat.web.dialects import write_error
 from chat.web.headers import header
@@ -90,6 +90,35 @@ class Router:
         except Exception:
             log.exception("%s failed", request.method)
             response = error_response(InternalError("An internal error occurred."))
+        return self._complete(request, entry, response)
+
+    def refuse(self, request: Request) -> Response | None:
+        """The answer to a request of which only the head has come; None: its body is needed.
+
+        Nobody is waited for who may not come in.
+        """
+        for routes, _ in self._paths.find(request.path):
+            if route := routes.get(request.method):
+                if route.access in ("admin", "anyone"):  # the admin's key may be in the body
+                    return None
+                return self._refuse(request, route)
+        return None
+
+    def _refuse(self, request: Request, route: Route) -> Response | None:
+        try:
+            caller = self._access.identify(request)
+            if not self._access.was_valid(caller):
+                self._access.check(caller)
+        except ChatkeepError as error:
+            entry = open_entry(request)
+            entry.set_route(route.path, {})
+            return self._complete(request, entry, error_response(error, route.write_error))
+        except Exception:  # it will show again with the body, and be answered
+            log.exception("%s failed", request.method)
+        return None
+
+    def _complete(self, request: Request, entry: RequestEntry, response: Response) -> Response:
+        """Give a response what all of them have."""
         if response.status_code == 204:
             response.headers.remove("Content-Type")  # Flask sets text/html even without a body
         response.headers.setdefault("Cache-Control", "no-store")
@@ -210,10 +239,17 @@ def _read_body(request: Request, max_bytes: int) -> None:
         raise _too_large(max_bytes) from None
     except ClientDisconnected:
         body = b""
+    except Exception as error:  # of the server's parser: chunks that are none
+        raise _malformed() from error
     if len(body) > max_bytes:
         raise _too_large(max_bytes)
     if request.content_length not in (None, len(body)):
         raise InvalidRequest("The body is shorter than its Content-Length.", code="invalid_json")
+
+
+def _malformed() -> InvalidRequest:
+    message = "The body is not framed as HTTP/1.1 has it."
+    return InvalidRequest(message, code="bad_request", headers={"Connection": "close"})
 
 
 def _too_large(max_bytes: int) -> BodyTooLarge:
