@@ -21,7 +21,7 @@ OWNERS = {
     "jwt": ["web/auth"],
     "openai": ["models/titles.py"],
     "os": ["settings", "host", "web/live", "main.py", "models/agents/__main__.py"],
-    "redis": ["store/store.py", "app.py"],
+    "redis": ["store/store.py", "store/stream_read.py", "store/failures.py", "app.py"],
     "select": ["host"],
     "signal": ["host", "models/agents/__main__.py"],
     "simple_websocket": ["models/agents/__main__.py"],

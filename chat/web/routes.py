@@ -233,23 +233,22 @@ def _read_body(request: Request, max_bytes: int) -> None:
     try:
         body = request.get_data()
     except RequestEntityTooLarge:
-        request.stream = (
-            io.BytesIO()
-        )  # else the framework would read the rest of it before answering
+        # Else the framework would read the rest of it before answering.
+        request.stream = io.BytesIO()
         raise _too_large(max_bytes) from None
     except ClientDisconnected:
         body = b""
-    except Exception as error:  # of the server's parser: chunks that are none
-        raise _malformed() from error
+    except Exception as problem:  # the server's parser met a bad chunk, or the client's reset
+        raise _unreadable() from problem
     if len(body) > max_bytes:
         raise _too_large(max_bytes)
     if request.content_length not in (None, len(body)):
         raise InvalidRequest("The body is shorter than its Content-Length.", code="invalid_json")
 
 
-def _malformed() -> InvalidRequest:
-    message = "The body is not framed as HTTP/1.1 has it."
-    return InvalidRequest(message, code="bad_request", headers={"Connection": "close"})
+def _unreadable() -> InvalidRequest:
+    close = {"Connection": "close"}  # where the next request begins is unknown
+    return InvalidRequest("The body cannot be read.", code="invalid_json", headers=close)
 
 
 def _too_large(max_bytes: int) -> BodyTooLarge:

@@ -58,6 +58,7 @@ class TurnResponse:
         self._events: list[Event] = []  # before there is a head
         self._head_due_at = monotonic() + context.keepalive_seconds
         self._framing: Literal["server", "chunked", "close"] = "server"
+        self._protocol, self._common_headers = "", Headers()
         self._set_turn(turn)
 
     def _set_turn(self, turn: Turn) -> None:
