@@ -68,7 +68,9 @@ def build(settings: Settings) -> Router:
     owners = Owners(users, chats, history, turns, settings)
     # The relay occupies one of the server's threads for good; there must be others.
     threads, keepalive_seconds = settings.threads, settings.keepalive_seconds
-    relay = Relay(keepalive_seconds, threads) if threads > 1 else None
+    relay = (
+        Relay(keepalive_seconds, settings.client_timeout_seconds, threads) if threads > 1 else None
+    )
     talk = Talk(turns, Titles(chats, settings), keepalive_seconds, relay)
     max_bytes, attempts = settings.max_body_bytes, Attempts()
     agent_auth = AgentAuth(settings, attempts)
@@ -84,6 +86,7 @@ def build(settings: Settings) -> Router:
     return Router(
         OpenApi(routes).routes,
         Access(settings, users, attempts),
+        relay,
         max_body_bytes=max_bytes,
         origins=settings.origins,
     )

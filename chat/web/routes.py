@@ -19,10 +19,12 @@ from chat.core.errors import (
     MethodNotAllowed,
     NotFound,
 )
+from chat.host.relay import Relay
 from chat.web.access_log import RequestEntry, entry_of, open_entry
 from chat.web.auth.access import Access
 from chat.web.dialects import write_error
 from chat.web.headers import header
+from chat.web.live.large import hand_over_if_large
 from chat.web.paths import Paths
 
 JSON = "application/json"
@@ -69,9 +71,16 @@ class Router:
     """Answers every request in JSON, never with an HTML page of the framework or a traceback."""
 
     def __init__(
-        self, routes: list[Route], access: Access, *, max_body_bytes: int, origins: frozenset[str]
+        self,
+        routes: list[Route],
+        access: Access,
+        relay: Relay | None,
+        *,
+        max_body_bytes: int,
+        origins: frozenset[str],
     ) -> None:
         self._access = access
+        self._relay = relay
         self._paths: Paths[Route] = Paths(RESERVED)
         for route in routes:
             self._paths.add(route.method, route.path, route)
@@ -90,7 +99,8 @@ class Router:
         except Exception:
             log.exception("%s failed", request.method)
             response = error_response(InternalError("An internal error occurred."))
-        return self._complete(request, entry, response)
+        response = self._complete(request, entry, response)
+        return hand_over_if_large(self._relay, request, response) if self._relay else response
 
     def refuse(self, request: Request) -> Response | None:
         """The answer to a request of which only the head has come; None: its body is needed.
