@@ -20,6 +20,7 @@ from chat.models.upstream import Upstream
 from chat.settings import Settings, read_encryption_keys
 from chat.store.agent_pool import Pool
 from chat.store.chats import Chats
+from chat.store.health import Health
 from chat.store.history import History
 from chat.store.store import Store
 from chat.store.turn_log import TurnLog
@@ -55,6 +56,8 @@ def build(settings: Settings) -> Router:
     write_json_lines(settings.google_cloud_project)
     # Two clients: blocking reads of turn logs must not exhaust the connections of everything else.
     store, blocking = (_store(settings, _REDIS_SECONDS) for _ in range(2))
+    health = Health(store, chats_expire=settings.chat_ttl_seconds > 0)
+    health.look_soon()
     vault = Vault(read_encryption_keys(settings.encryption_key))
     history, chats = History(store, vault, settings), Chats(store, vault, settings)
     users = Users(store)
@@ -75,7 +78,7 @@ def build(settings: Settings) -> Router:
     max_bytes, attempts = settings.max_body_bytes, Attempts()
     agent_auth = AgentAuth(settings, attempts)
     routes = [
-        *NativeRoutes(turns, history, chats, talk).routes(),
+        *NativeRoutes(turns, history, chats, talk, health).routes(),
         *ConversationsRoutes(turns, history, chats, talk).routes(),
         *AskRoutes(turns, history, chats, talk).routes(),
         *CompletionRoutes(turns, history, chats, talk).routes(),
@@ -121,6 +124,7 @@ def _store(settings: Settings, seconds: float) -> Store:
         lambda: connect_redis(settings, seconds),
         lock_keys_only=_is_upstash(settings),
         cluster=settings.redis_cluster,
+        key_prefix=settings.redis_key_prefix,
     )
 
 

@@ -1,7 +1,13 @@
-"""Failures of Redis, as the one fact that callers know: StoreUnavailable."""
+"""Failures of Redis, as the one fact that callers know: StoreUnavailable.
+
+Its message says what is the matter: an operator has to do one thing about a Redis that is away, and
+another about one that is full.
+"""
 
 import logging
+import re
 
+import msgspec
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from chat.core.errors import StoreUnavailable
@@ -12,10 +18,54 @@ log = logging.getLogger("chatkeep")
 FAILURES = (RedisError, RedisClusterException)
 
 
+class _Kind(msgspec.Struct, frozen=True):
+    """`pattern` is looked for in the type of the error and its text: scripts quote errors."""
+
+    pattern: re.Pattern[str]
+    message: str
+    retry_seconds: int
+
+
+def _kind(pattern: str, message: str, retry_seconds: int) -> _Kind:
+    return _Kind(re.compile(pattern), message, retry_seconds)
+
+
+_KINDS = (
+    _kind(r"\bOOM\b|OutOfMemory|capacity quota", "The chat store is full.", 60),
+    _kind(r"READONLY|ReadOnly", "The chat store is read-only at the moment.", 5),
+    _kind(
+        r"max (daily |monthly )?requests? limit",
+        "The chat store has used up its requests for now.",
+        600,
+    ),
+    _kind(
+        r"max (request|single record) size|invalid bulk length|maximum allowed size",
+        "This is too large for the chat store.",
+        600,
+    ),
+    _kind(r"MISCONF", "The chat store cannot write to its disk, so it is read-only.", 60),
+    _kind(r"NOREPLICAS", "The chat store has too few replicas to be written to.", 5),
+    _kind(r"LOADING|BusyLoading", "The chat store is starting: it is loading its data.", 2),
+    _kind(
+        r"NOAUTH|WRONGPASS|NOPERM|Authentication|NoPermission|invalid password",
+        "The chat store does not accept this server's password.",
+        60,
+    ),
+    _kind(
+        r"max(imum)? (number of )?(concurrent )?(clients|connections)",
+        "The chat store has no connection left.",
+        2,
+    ),
+)
+_AWAY = _kind("", "The chat store cannot be reached.", 1)
+
+
 def unavailable(what: str, error: Exception) -> StoreUnavailable:
     """The error that callers get for a failed command; the log has the details."""
-    log.warning("redis: %s in %s: %s", type(error).__name__, what, error)
-    return StoreUnavailable("The chat store cannot be reached.", retry_after=1)
+    text = f"{type(error).__name__} in {what}: {error}"
+    kind = next((kind for kind in _KINDS if kind.pattern.search(text)), _AWAY)
+    log.warning("redis: %s %s", kind.message, text)
+    return StoreUnavailable(kind.message, retry_after=kind.retry_seconds)
 
 
 def was_refused(reply: object) -> bool:
