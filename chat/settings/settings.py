@@ -21,7 +21,7 @@ class Settings(Fields, frozen=True, kw_only=True):
 
     @property
     def knows_users(self) -> bool:
-        """Whether callers are told apart; else all of them are one anonymous owner."""
+        """Whether callers have owners of their own; else all of them are the anonymous one."""
         return bool(self.auth_ways - {"open", "local"})
 
     @property

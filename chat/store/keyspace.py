@@ -86,7 +86,7 @@ def pool_key() -> str:
 
 
 def last_seen_key() -> str:
-    """When each agent was last heard."""
+    """When each agent last sent something."""
     return f"{_ck}:last_seen:{{agents}}"
 
 
