@@ -5,20 +5,19 @@ the browser, for any web page. So the name must be local (DNS rebinding makes a 
 here), there must be no trace of a proxy, and a page must be one of this machine or of CORS_ORIGINS.
 """
 
+import functools
 from collections.abc import Mapping
 from ipaddress import IPv6Address, ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
 _NAMES = frozenset(("localhost", "127.0.0.1", "::1"))
-_OF_A_PROXY = (
-    "HTTP_X_FORWARDED",
-    "HTTP_FORWARDED",
-    "HTTP_X_REAL_IP",
-    "HTTP_X_CLIENT_IP",
-    "HTTP_CF_CONNECTING_IP",
-    "HTTP_TRUE_CLIENT_IP",
-    "HTTP_VIA",
+_OF_A_PROXY = frozenset(
+    "HTTP_FORWARDED HTTP_X_FORWARDED HTTP_X_FORWARDED_FOR HTTP_X_FORWARDED_HOST"
+    " HTTP_X_FORWARDED_PROTO HTTP_X_FORWARDED_PORT HTTP_X_FORWARDED_SERVER HTTP_X_FORWARDED_SCHEME"
+    " HTTP_X_FORWARDED_PREFIX HTTP_X_FORWARDED_SSL HTTP_X_ORIGINAL_FORWARDED_FOR HTTP_X_REAL_IP"
+    " HTTP_X_CLIENT_IP HTTP_X_CLUSTER_CLIENT_IP HTTP_TRUE_CLIENT_IP HTTP_CF_CONNECTING_IP"
+    " HTTP_FASTLY_CLIENT_IP HTTP_VIA".split()
 )
 
 
@@ -27,7 +26,7 @@ def is_local(environ: Mapping[str, Any]) -> bool:
     return (
         _is_loopback(environ.get("REMOTE_ADDR", ""))
         and _hostname(f"//{environ.get('HTTP_HOST', '')}") in _NAMES
-        and not any(name.startswith(_OF_A_PROXY) for name in environ)
+        and _OF_A_PROXY.isdisjoint(environ)
     )
 
 
@@ -53,6 +52,7 @@ def _is_loopback(address: str) -> bool:
     return (mapped or found).is_loopback
 
 
+@functools.lru_cache(128)
 def _hostname(url: str) -> str:
     try:
         return urlsplit(url).hostname or ""
