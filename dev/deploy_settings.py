@@ -3,7 +3,6 @@
 Runs on the Python that gcloud brings, so: the standard library, python-dotenv and `chat.settings`.
 """
 
-import difflib
 import ipaddress
 import json
 import re
@@ -18,7 +17,6 @@ from dotenv import dotenv_values
 
 from chat.settings import BadSettings, Settings, all_fields, parse_settings
 
-_MIN_ADMIN_KEY = 16
 # They belong to a laptop, or to whatever runs the function there; Cloud Run sets its own.
 _NOT_FOR_THE_CLOUD = {"PORT", "HOST", "DATA_DIR", "K_SERVICE", "K_REVISION", "K_CONFIGURATION"}
 _OF_LIBRARIES = re.compile(r"OTEL_\w+|GUNICORN_LOG_LEVEL|TZ|PYTHON\w+")
@@ -65,17 +63,14 @@ class Unusable(Exception):
 
 def check(given: Mapping[str, str | None]) -> Settings:
     """The settings as the function will read them; raises Unusable with all that is wrong."""
-    problems = _unknown(given)
     values = {name: value for name, value in given.items() if value}
     values = {name: value for name, value in values.items() if name not in _NOT_FOR_THE_CLOUD}
+    names = set(given) - _NOT_FOR_THE_CLOUD
+    problems: list[str] = []
     try:
-        settings = parse_settings(values | {"K_SERVICE": "set on Cloud Run"})
+        settings = parse_settings(values | {"K_SERVICE": "set on Cloud Run"}, names=names)
     except BadSettings as found:
-        raise Unusable("\n".join(problems + str(found).splitlines()[1:])) from None
-    if settings.admin_key and len(settings.admin_key) < _MIN_ADMIN_KEY:
-        problems.append(
-            f"  ADMIN_KEY: must have {_MIN_ADMIN_KEY} characters or more; try: openssl rand -hex 24"
-        )
+        raise Unusable("\n".join(str(found).splitlines()[1:])) from None
     for name, host in (
         ("REDIS_URL" if settings.redis_url else "REDIS_HOST", redis_at(settings)[0]),
     ):
@@ -89,17 +84,6 @@ def check(given: Mapping[str, str | None]) -> Settings:
     if problems:
         raise Unusable("\n".join(problems))
     return settings
-
-
-def _unknown(given: Mapping[str, str | None]) -> list[str]:
-    known = {name for variables in variables_of_settings().values() for name in variables}
-    known |= _NOT_FOR_THE_CLOUD
-    problems = []
-    for name in given:
-        if name not in known and not _OF_LIBRARIES.fullmatch(name):
-            near = difflib.get_close_matches(name, known, 1)
-            problems.append(f"  {name}: is no setting" + (f"; is it {near[0]}?" if near else ""))
-    return problems
 
 
 def variables_of_settings() -> dict[str, tuple[str, ...]]:
