@@ -21,10 +21,14 @@ class TurnIds(msgspec.Struct, frozen=True):
 
 
 class Started(msgspec.Struct, frozen=True):
-    """The turn has begun; `offset` is where a client resumes it, 0 for a new one."""
+    """The turn has begun; `offset` is where a client resumes it, 0 for a new one.
+
+    `user_message`: what is answered, as JSON; None where that is not known any more.
+    """
 
     ids: TurnIds
     offset: int = 0
+    user_message: msgspec.Raw | None = None
 
 
 class Delta(msgspec.Struct, frozen=True):

@@ -77,10 +77,11 @@ class Chat(msgspec.Struct, frozen=True):
     metadata: msgspec.Raw
     usage: Usage
     active_turn: str | None
+    running_message: msgspec.Raw | None = None
 
 
 class Repeat(msgspec.Struct, frozen=True):
-    """An idempotency key: its field in the chat's record, and the hash of the request's body."""
+    """An idempotency key and the body it came with, as keyed fingerprints (`Vault.fingerprint`)."""
 
     field: str
     body_hash: str
@@ -91,7 +92,7 @@ class Ask(msgspec.Struct, frozen=True):
     """A client's request for a turn, in any dialect.
 
     Redis keeps it beside the running turn, so that any instance can end a turn whose own has died.
-    `revision`: the chat must be at this one; `must_exist`: the chat must exist already;
+    `if_match`: the chat must have this ETag; `must_exist`: the chat must exist already;
     `title`: for a chat that has none; `prefers_agents`: use a connected agent, whatever the model;
     `reasoning`: stream what the model thinks, too.
     """
@@ -106,7 +107,7 @@ class Ask(msgspec.Struct, frozen=True):
     when_busy: WhenBusy = "enqueue"
     metadata: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
     repeat: Repeat | None = None
-    revision: int | None = None
+    if_match: str = ""
     must_exist: bool = False
     autocontinue: bool = False
     title: str | None = None
@@ -128,6 +129,22 @@ def short_title(content: msgspec.Raw) -> str:
     if len(text) <= _TITLE_CHARACTERS:
         return text
     return text[:_TITLE_CHARACTERS].rpartition(" ")[0].rstrip(",.;:") + "…"
+
+
+def parent_of(ask: Ask, index: int, newest_nonce: str) -> str | None:
+    """The id of the answer that a turn at this index continues, if no branch is asked for.
+
+    `newest_nonce`: that of the newest turn in the history.
+    """
+    if ask.parent_id is None:
+        return TurnRef(index - 1, newest_nonce).user_message_id if index else None
+    ref = find_ref(ask.parent_id)
+    return TurnRef(ref.index | 1, ref.nonce).user_message_id if ref else None
+
+
+def etag(mark: str, revision: int) -> str:
+    """The ETag of a chat, without quotes; its mark is made with it, "" where there is no chat."""
+    return f"{mark}.{revision}" if mark else "0"
 
 
 def write_user_message(ref: "TurnRef", ask: Ask, *, began_ms: int, parent_id: str | None) -> bytes:

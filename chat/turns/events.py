@@ -5,13 +5,32 @@ import msgspec
 from chat.core.answer import CUT
 from chat.core.errors import ChatkeepError, UpstreamRefused
 from chat.core.events import Ended, Started, TurnIds
-from chat.core.messages import ChatRef, TurnRef, read_answer
+from chat.core.messages import (
+    Ask,
+    ChatRef,
+    TurnRef,
+    parent_of,
+    read_answer,
+    write_user_message,
+)
+from chat.core.outcomes import Look
+
+_ask = msgspec.json.Decoder(Ask)
 
 
-def started(chat: ChatRef, ref: TurnRef, offset: int = 0) -> Started:
-    """The first event of a stream."""
+def started(chat: ChatRef, ref: TurnRef, user_message: bytes, offset: int = 0) -> Started:
+    """The first event of a stream; b"" for a user message that is not known any more."""
     ids = TurnIds(ref.turn_id, chat.id, ref.user_message_id, ref.message_id)
-    return Started(ids, offset)
+    return Started(ids, offset, msgspec.Raw(user_message) if user_message else None)
+
+
+def user_message_of(ref: TurnRef, look: Look) -> bytes:
+    """What a turn answers, running or stored, by what was found of it; b"": nothing."""
+    if look.running != ref:
+        return look.user
+    ask = _ask.decode(look.asked)
+    parent_id = parent_of(ask, ref.index, look.newest_nonce)
+    return write_user_message(ref, ask, began_ms=look.began_ms, parent_id=parent_id)
 
 
 def ended_as_stored(message: bytes) -> Ended:

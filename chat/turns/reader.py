@@ -12,16 +12,17 @@ import msgspec
 from chat.core.errors import ChatkeepError, NotFound, StoreUnavailable
 from chat.core.events import Delta, Ended, Event, KeepAlive
 from chat.core.messages import ChatRef, TurnRef, read_answer
+from chat.core.outcomes import Look
 from chat.host.flow import WORK_DUE, DueAt, Readable, Wait
 from chat.settings import Settings
 from chat.store.history import History
 from chat.store.turn_log import LogEntry, TurnLog, text_after
-from chat.turns.events import ended_as_stored, ended_in_error, started
+from chat.turns.events import ended_as_stored, ended_in_error, started, user_message_of
 from chat.turns.recovery import Recovery
 
 _WAIT_SECONDS = 1.0
 _LATE_SECONDS = 1.5  # so long after its time a reply is not waited for any more
-_NOTHING_LEFT = "This turn has ended, and nothing of it is stored."
+NOTHING_LEFT = "This turn has ended, and nothing of it is stored."
 
 
 class Reader:
@@ -38,6 +39,7 @@ class Reader:
         chat: ChatRef,
         ref: TurnRef,
         offset: int,
+        look: Look,
         *,
         history: History,
         logs: TurnLog,
@@ -45,9 +47,10 @@ class Reader:
         settings: Settings,
     ) -> None:
         self.ended: Ended | None = None
-        self.started = started(chat, ref, offset)
+        self.started = started(chat, ref, user_message_of(ref, look), offset)
+        self.mark = look.mark
+        self.ref = ref
         self._chat = chat
-        self._ref = ref
         self._offset = offset
         self._history = history
         self._logs = logs
@@ -90,7 +93,7 @@ class Reader:
             return self._tail.read()
         # At first, for the turn may have ended long ago; and after a failure, which this read, unlike
         # the tail's, mends where it was a cluster that has moved its keys.
-        return self._logs.read(self._chat, self._ref.nonce, self._offset, 0)
+        return self._logs.read(self._chat, self.ref.nonce, self._offset, 0)
 
     def _ask_for_more(self) -> None:
         if self.ended:
@@ -124,7 +127,7 @@ class Reader:
             events.append(Delta(text, self._offset))
 
     def _find_ending(self, entry: LogEntry) -> Ended:
-        message = self._history.find_message(self._chat, self._ref)
+        message = self._history.find_message(self._chat, self.ref)
         error = msgspec.Raw(entry.error) if entry.error else None
         if message is None and error is None:
             return _nothing_left()
@@ -134,12 +137,12 @@ class Reader:
     def _ask_what_became_of_it(self) -> list[Event]:
         """Nothing new in the log: the model is silent, or the log is gone, or never was."""
         look = self._recovery.settle_if_dead(self._chat)
-        if look.running and look.running.nonce == self._ref.nonce:
+        if look.running and look.running.nonce == self.ref.nonce:
             return []
         # It has ended, perhaps since we read: a log that is still there decides.
-        if entries := self._logs.read(self._chat, self._ref.nonce, self._offset, 0):
+        if entries := self._logs.read(self._chat, self.ref.nonce, self._offset, 0):
             return self._read(entries)
-        message = self._history.find_message(self._chat, self._ref)
+        message = self._history.find_message(self._chat, self.ref)
         events: list[Event] = []
         if message is None:
             self.ended = _nothing_left()
@@ -165,4 +168,4 @@ class Reader:
 
 
 def _nothing_left() -> Ended:
-    return ended_in_error(NotFound(_NOTHING_LEFT, code="turn_not_found"), 0)
+    return ended_in_error(NotFound(NOTHING_LEFT, code="turn_not_found"), 0)

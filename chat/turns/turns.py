@@ -13,19 +13,28 @@ Other requests may follow a turn (`reader.py`), stop it, or end it after its ins
 import time
 from collections.abc import Callable
 
-import msgspec
-
 from chat.core import branches
-from chat.core import prompt as prompts
 from chat.core.credentials import Caller
 from chat.core.errors import (
-    ChatkeepError,
     InvalidRequest,
+    KeyRejected,
     NotFound,
+    StoreUnavailable,
     TurnInProgress,
 )
 from chat.core.messages import Ask, ChatRef, TurnRef, find_ref, id_of, new_nonce, read_answer
-from chat.core.outcomes import Begun, Busy, Changed, Known, Limited, Look, NoRecord, Outcome
+from chat.core.outcomes import (
+    Begun,
+    Busy,
+    Changed,
+    Known,
+    Limited,
+    Look,
+    NoRecord,
+    Outcome,
+    Over,
+    Torn,
+)
 from chat.core.prompt import Prompt
 from chat.host.shutdown import Shutdown
 from chat.models.choice import Models
@@ -35,14 +44,18 @@ from chat.store.history import History
 from chat.store.turn_log import TurnLog
 from chat.store.turn_log_writer import TurnLogWriter
 from chat.store.users import Users
-from chat.turns.producer import Producer, TurnPlan
+from chat.turns.plan import TurnPlan
+from chat.turns.producer import Producer
+from chat.turns.prompts import Prompts
 from chat.turns.reader import Reader
 from chat.turns.recovery import Recovery
 from chat.turns.refusals import changed, refused, same_turn
 
 _ASK_AGAIN_SECONDS = 0.5
 _CHATS_AT_ONCE = 100
-_MAX_OF_A_BRANCH = 2000
+_MAX_TRIES = 20
+_MAX_ROOM = 3
+_OVER = "This turn was ended as soon as it had begun."
 _BUSY = "Another turn of this chat is running."
 
 #: Sleep so many seconds; false when the client has left meanwhile.
@@ -70,6 +83,7 @@ class Turns:
         self._writer = writer
         self._models = models
         self._settings = settings
+        self._prompts = Prompts(history, settings)
         self._shutdown = shutdown
         self._recovery = Recovery(history, logs, writer, settings.gpt_model)
 
@@ -81,15 +95,19 @@ class Turns:
         began_at = time.monotonic()
         begun = self._take_lease(caller, chat, ask, pause)
         if isinstance(begun, TurnRef):
-            return self._follow(chat, begun, 0)
+            return self._follow(chat, begun, 0, self._history.look_for(chat, begun))
         try:
-            branch = self._find_branch(chat, begun, ask)
-            prompt = self._build_prompt(begun, branch, ask)
-            parent_id = id_of(branch.messages[-1]) if branch.messages else None
-            model, call = self._models.open(chat, begun, ask, prompt, parent_id)
-        except ChatkeepError:
-            self._history.drop(chat, begun.ref, ask)
+            return self._start(chat, begun, ask, began_at)
+        except Exception:  # whatever it is: nobody would drive this turn
+            self._abandon(chat, begun, ask)
             raise
+
+    def _start(self, chat: ChatRef, begun: Begun, ask: Ask, began_at: float) -> Producer:
+        """Call the model for a turn that has begun."""
+        branch = self._prompts.find_branch(chat, begun, ask)
+        prompt = self._prompts.build(begun, branch, ask)
+        parent_id = id_of(branch.messages[-1]) if branch.messages else None
+        model, call = self._models.open(chat, begun, ask, prompt, parent_id)
         return Producer(
             TurnPlan(
                 chat,
@@ -100,6 +118,7 @@ class Turns:
                 prompt.start if branch.linear else None,
                 parent_id,
                 branches.forks_after(begun.forks, begun.revision, branch.leaf),
+                self._models.max_tokens(begun, ask),
             ),
             call,
             history=self._history,
@@ -108,6 +127,12 @@ class Turns:
             shutdown=self._shutdown,
             store_seconds=time.monotonic() - began_at,
         )
+
+    def _abandon(self, chat: ChatRef, begun: Begun, ask: Ask) -> None:
+        try:
+            self._history.drop(chat, begun.ref, ask)
+        except StoreUnavailable:
+            self._writer.take_back(self._history.take_back(chat, begun.ref, ask))
 
     def resume(self, chat: ChatRef, turn_id: str | None, offset: int) -> Reader | None:
         """Follow a turn from an offset: the one named, else the running one, else the newest.
@@ -118,17 +143,21 @@ class Turns:
         ref = self._find_turn(chat, turn_id, look)
         if ref is None:
             return None
-        if not (look.running and look.running.nonce == ref.nonce):
-            message = self._history.find_message(chat, ref)
-            if message is not None and offset > len(read_answer(message).content):
+        if look.running != ref:
+            look = self._history.look_for(chat, ref)
+            if look.message and offset > len(read_answer(look.message).content):
                 raise InvalidRequest(
                     "`after` is past the end of the answer.", param="after", code="invalid_cursor"
                 )
-        return self._follow(chat, ref, offset)
+        return self._follow(chat, ref, offset, look)
 
-    def stop(self, chat: ChatRef) -> bytes | None:
-        """Stop the running turn and keep its text; the stored message, None if no turn was running."""
-        return self._recovery.stop(chat, "cancelled")
+    def stop(self, chat: ChatRef) -> tuple[bytes, str] | None:
+        """Stop the running turn and keep its text; what is stored, and the chat's mark.
+
+        None if no turn was running, or nothing is stored.
+        """
+        look = self._recovery.stop(chat, "cancelled")
+        return (look.message, look.mark) if look and look.message else None
 
     def settle_if_dead(self, chat: ChatRef) -> bool:
         """End a turn whose instance died; whether none is running now."""
@@ -137,7 +166,12 @@ class Turns:
     def delete(self, chat: ChatRef) -> None:
         """Delete a chat, if there is one; a running turn is stopped first, so that its usage counts."""
         self._recovery.stop(chat, "cancelled")
-        self._chats.delete(chat)
+        closed, used = "", None
+        for _ in range(_MAX_TRIES):
+            if self._chats.delete(chat, closed, used):
+                return
+            closed, used = self._recovery.close(chat)  # it has begun since
+        raise TurnInProgress(_BUSY)
 
     def delete_all(self, owner: str) -> None:
         """Delete every chat of an owner."""
@@ -150,20 +184,28 @@ class Turns:
         self._recovery.settle_if_dead(chat)
         begun = self._attempt(caller, chat, "", None)
         assert isinstance(begun, Begun)
-        branch = self._find_branch(chat, begun, ask)
-        return self._models.name(begun, ask), self._build_prompt(begun, branch, ask)
+        branch = self._prompts.find_branch(chat, begun, ask)
+        return self._models.name(begun, ask), self._prompts.build(begun, branch, ask)
 
     def _attempt(self, caller: Caller, chat: ChatRef, nonce: str, ask: Ask | None) -> Outcome:
-        outcome = self._history.begin(chat, caller, nonce, ask)
-        if isinstance(outcome, NoRecord):
-            self._users.create_record(chat.owner)
+        try:
             outcome = self._history.begin(chat, caller, nonce, ask)
-        return outcome
+            if isinstance(outcome, NoRecord):
+                self._users.create_record(chat.owner)
+                outcome = self._history.begin(chat, caller, nonce, ask)
+            return outcome
+        except (KeyRejected, NotFound):
+            raise
+        except Exception:  # no answer, or one that cannot be read
+            if ask:  # it may have begun, and nobody would drive it
+                ref = TurnRef(0, nonce)
+                self._writer.take_back(self._history.take_back(chat, ref, ask))
+            raise
 
     def _take_lease(self, caller: Caller, chat: ChatRef, ask: Ask, pause: Pause) -> Begun | TurnRef:
         """Wait for the chat's lease; the turn with this idempotency key, if there is one."""
         give_up = time.monotonic() + self._settings.queue_seconds
-        nonce = new_nonce()
+        nonce, tries = new_nonce(), 0
         while True:
             outcome = self._attempt(caller, chat, nonce, ask)
             match outcome:
@@ -173,29 +215,26 @@ class Turns:
                     return same_turn(outcome, ask)
                 case Changed():
                     raise changed(outcome)
+                case Torn():
+                    self._chats.delete(chat)
+                case Over():
+                    raise NotFound(_OVER, code="turn_not_found")
                 case Limited():
-                    self._make_room(outcome)
-                case Busy(alive=False):
+                    tries += 1
+                    self._make_room(outcome, tries)
+                case Busy(alive=False) if ask.when_busy != "rollback":
                     self._recovery.settle_if_dead(chat)
                 case Busy():
                     self._wait_for(chat, ask, give_up, pause)
 
-    def _make_room(self, limited: Limited) -> None:
-        """End dead turns that still count as running; raises RateLimited if there are none."""
-        if limited.reason == "turns":
-            dead = [turn for turn in limited.running if self._is_over(turn, limited.now_ms)]
-            for chat, nonce, _ in dead:
-                self._history.release(chat, nonce)
-            if dead:
-                return
-        raise refused(limited)
-
-    def _is_over(self, turn: tuple[ChatRef, str, int], now_ms: int) -> bool:
-        chat, nonce, began_ms = turn
-        if now_ms - began_ms < self._history.lease_ms:
-            return False
-        running = self._recovery.settle_if_dead(chat).running
-        return running is None or running.nonce != nonce
+    def _make_room(self, limited: Limited, tries: int) -> None:
+        """Settle dead turns, which still hold what they have reserved; raises RateLimited if none."""
+        if not limited.dead or tries > _MAX_ROOM:
+            raise refused(limited)
+        for turn in limited.dead:
+            running = self._recovery.settle_if_dead(turn.chat).running
+            if running is None or running.nonce != turn.nonce:
+                self._history.release(turn)  # of a chat that is lost: else it is free by now
 
     def _wait_for(self, chat: ChatRef, ask: Ask, give_up: float, pause: Pause) -> None:
         """Stop the running turn or wait a while, as asked; raises TurnInProgress."""
@@ -206,32 +245,6 @@ class Turns:
             self._recovery.stop(chat, "rollback" if ask.when_busy == "rollback" else "cancelled")
         elif not pause(min(_ASK_AGAIN_SECONDS, left)):
             raise TurnInProgress("The client disconnected while its message was queued.")
-
-    def _find_branch(self, chat: ChatRef, begun: Begun, ask: Ask) -> "_Branch":
-        """The messages before the turn; `begin` has read those of a chat without branches."""
-        if ask.parent_id is None and not begun.forks:
-            return _Branch(begun.messages, begun.start, begun.revision - 1, linear=True)
-        leaf = branches.parent_index(ask.parent_id, begun.revision)
-        ranges = [] if leaf is None else branches.path(branches.read_forks(begun.forks), leaf)
-        messages = self._history.read_ranges(chat, branches.newest(ranges, _MAX_OF_A_BRANCH))
-        ids = [branches.ROOT, None, *map(id_of, messages[-2:])]
-        if leaf is None or ask.parent_id not in ids:
-            raise NotFound(
-                "`parent_id` is not a message of this chat.",
-                param="parent_id",
-                code="message_not_found",
-            )
-        return _Branch(messages, branches.length(ranges) - len(messages), leaf, linear=False)
-
-    def _build_prompt(self, begun: Begun, branch: "_Branch", ask: Ask) -> Prompt:
-        system = begun.system if ask.system is None else ask.system
-        return prompts.build(
-            system or self._settings.system_prompt,
-            branch.messages,
-            ask.content,
-            start=branch.start,
-            max_tokens=self._settings.max_prompt_tokens,
-        )
 
     def check_model(self, model: str) -> None:
         """Raises NotAllowed for a model that may not be asked for; "" is the default one."""
@@ -255,22 +268,14 @@ class Turns:
         found = self._history.find_message(chat, ref)
         return found is not None or bool(self._logs.read(chat, ref.nonce, 0, 0))
 
-    def _follow(self, chat: ChatRef, ref: TurnRef, offset: int) -> Reader:
+    def _follow(self, chat: ChatRef, ref: TurnRef, offset: int, look: Look) -> Reader:
         return Reader(
             chat,
             ref,
             offset,
+            look,
             history=self._history,
             logs=self._logs,
             recovery=self._recovery,
             settings=self._settings,
         )
-
-
-class _Branch(msgspec.Struct, frozen=True):
-    """What a turn continues: the newest messages, how many precede them, the index of the last."""
-
-    messages: list[bytes]
-    start: int
-    leaf: int
-    linear: bool

@@ -73,8 +73,8 @@ class NativeRoutes(ChatRoutes):
 
     def stop(self, request: Request, caller: Caller, chat_id: str) -> Response:
         """Stop the running turn; the text generated so far is kept."""
-        message = self._turns.stop(ChatRef(caller.owner, chat_id))
-        return answer(NATIVE, message) if message else Response(status=204)
+        stopped = self._turns.stop(ChatRef(caller.owner, chat_id))
+        return answer(NATIVE, *stopped) if stopped else Response(status=204)
 
     def preview(self, request: Request, caller: Caller, chat_id: str) -> Response:
         """Show what would be sent to the model; nothing is sent or stored."""
@@ -96,8 +96,8 @@ class NativeRoutes(ChatRoutes):
         )
         leaf = request.args.get("leaf", "")
         page = self._load_page(request, ChatRef(caller.owner, chat_id), limit, leaf)
-        headers = {"ETag": f'"{page.revision}"', "Cache-Control": "private, no-cache"}
-        if request.if_none_match.contains_weak(str(page.revision)):
+        headers = {"ETag": f'"{page.etag}"', "Cache-Control": "private, no-cache"}
+        if request.if_none_match.contains_weak(page.etag):
             return Response(status=304, headers=headers)
         if page.first > 0:
             query = urlencode(
@@ -126,13 +126,13 @@ class NativeRoutes(ChatRoutes):
 
     def get_chat(self, request: Request, caller: Caller, chat_id: str) -> Response:
         """Get a chat; its messages are at /<chat_id>/chat."""
-        chat = self._chats.find_chat(ChatRef(caller.owner, chat_id))
-        if chat is None or chat.active_turn:  # the instance of its turn may have died
+        found = self._chats.find_chat(ChatRef(caller.owner, chat_id))
+        if found and found.chat.active_turn:  # the instance of its turn may have died
             self._turns.settle_if_dead(ChatRef(caller.owner, chat_id))
-            chat = self._chats.find_chat(ChatRef(caller.owner, chat_id))
-        if chat is None:
+            found = self._chats.find_chat(ChatRef(caller.owner, chat_id))
+        if found is None:
             raise NotFound("There is no such chat.", code="chat_not_found")
-        return json_response(chat, headers={"ETag": f'"{chat.message_count}"'})
+        return json_response(found.chat, headers={"ETag": f'"{found.etag}"'})
 
     def patch_chat(self, request: Request, caller: Caller, chat_id: str) -> Response:
         """Change a chat's title, model, instructions or metadata."""

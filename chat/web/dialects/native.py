@@ -56,8 +56,9 @@ def write_event(event: Event) -> bytes:
     if isinstance(event, KeepAlive):
         return _KEEP_ALIVE
     if isinstance(event, Started):
-        ids = msgspec.json.encode(event.ids)
-        return b"retry: 2000\n" + sse.encode("started", ids, event_id=event.offset)
+        ids = msgspec.structs.asdict(event.ids) | {"user_message": event.user_message}
+        started = sse.encode("started", msgspec.json.encode(ids), event_id=event.offset)
+        return b"retry: 2000\n" + started
     return sse.encode(event.ending, _ending_data(event), event_id=event.offset)
 
 

@@ -1,0 +1,5 @@
+-- A running turn in `running`: `<chat> <nonce> <reserved tokens> <day>`, from the chat's field
+-- `counted`, which is `<reserved tokens> <day> <largest answer, 0: any>`.
+local function member_of(chat_id, nonce, counted)
+  return chat_id .. ' ' .. nonce .. ' ' .. string.match(counted, '^%d+ %d+')
+end
