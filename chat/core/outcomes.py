@@ -75,7 +75,10 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class Look(msgspec.Struct, frozen=True):
-    """A chat's running turn, and the message that was asked for; b"" when it does not exist."""
+    """A chat's running turn, the message that was asked for, and the one before that.
+
+    b"": there is none. `ended`: the nonce of the turn that ended last.
+    """
 
     running: TurnRef | None
     alive: bool
@@ -85,6 +88,8 @@ class Look(msgspec.Struct, frozen=True):
     asked: bytes
     model: str
     forks: str
+    ended: str
+    before: bytes
     message: bytes
 
 

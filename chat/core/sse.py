@@ -54,9 +54,9 @@ class Decoder:
         return piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
-def encode(event: str, data: bytes, *, event_id: int | None = None) -> bytes:
+def encode(event: str, data: bytes, *, event_id: bytes | None = None) -> bytes:
     """One event; `data` is JSON, so it holds no line end."""
     name = event.encode()
     if event_id is None:
         return b"event: %b\ndata: %b\n\n" % (name, data)
-    return b"id: %d\nevent: %b\ndata: %b\n\n" % (event_id, name, data)
+    return b"id: %b\nevent: %b\ndata: %b\n\n" % (event_id, name, data)

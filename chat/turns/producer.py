@@ -23,7 +23,7 @@ from chat.core.errors import (
 from chat.core.events import STATUS_OF, Delta, Ended, Event, Started
 from chat.core.http1 import ProtocolError
 from chat.core.limits import RateStatus
-from chat.core.messages import Ask, ChatRef, write_assistant_message
+from chat.core.messages import Ask, ChatRef, write_assistant_message, write_user_message
 from chat.core.outcomes import Begun, Finished, LogEnd
 from chat.core.prompt import estimate_text
 from chat.core.usage import Used
@@ -101,7 +101,16 @@ class Producer:
 
     @property
     def started(self) -> Started:
-        return started(self._plan.chat, self._plan.begun.ref)
+        plan, begun = self._plan, self._plan.begun
+        message = write_user_message(
+            begun.ref, plan.ask, began_ms=begun.now_ms, parent_id=plan.parent_id
+        )
+        return started(plan.chat, begun.ref, message)
+
+    @property
+    def opening(self) -> list[Event]:
+        """The events that a stream begins with."""
+        return [self.started]
 
     @property
     def rate_status(self) -> RateStatus:

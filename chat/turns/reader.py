@@ -9,6 +9,7 @@ import time
 
 import msgspec
 
+from chat.core.cursors import END
 from chat.core.errors import ChatkeepError, NotFound, StoreUnavailable
 from chat.core.events import Delta, Ended, Event, KeepAlive
 from chat.core.messages import ChatRef, TurnRef, read_answer
@@ -38,6 +39,7 @@ class Reader:
         chat: ChatRef,
         ref: TurnRef,
         offset: int,
+        user_message: bytes,
         *,
         history: History,
         logs: TurnLog,
@@ -45,7 +47,9 @@ class Reader:
         settings: Settings,
     ) -> None:
         self.ended: Ended | None = None
-        self.started = started(chat, ref, offset)
+        self.started = started(chat, ref, user_message, offset)
+        # A client that has all of it, and sends the message again, gets the ending alone.
+        self.opening: list[Event] = [] if offset == END else [self.started]
         self._chat = chat
         self._ref = ref
         self._offset = offset

@@ -6,7 +6,7 @@
               batches to the turn's log                                       (`producer.py`)
     commit    one round trip: both messages, or nothing
 
-Other requests may follow a turn (`reader.py`), stop it, or end it after its instance died
+Other requests may follow a turn (`following.py`, `reader.py`), stop it, or end it after its instance died
 (`recovery.py`): whoever finds a dead turn in the way ends it.
 """
 
@@ -18,13 +18,9 @@ import msgspec
 from chat.core import branches
 from chat.core import prompt as prompts
 from chat.core.credentials import Caller
-from chat.core.errors import (
-    ChatkeepError,
-    InvalidRequest,
-    NotFound,
-    TurnInProgress,
-)
-from chat.core.messages import Ask, ChatRef, TurnRef, find_ref, id_of, new_nonce, read_answer
+from chat.core.cursors import Cursor
+from chat.core.errors import ChatkeepError, NotFound, TurnInProgress
+from chat.core.messages import Ask, ChatRef, TurnRef, id_of, new_nonce
 from chat.core.outcomes import Begun, Busy, Changed, Known, Limited, Look, NoRecord, Outcome
 from chat.core.prompt import Prompt
 from chat.host.shutdown import Shutdown
@@ -35,6 +31,7 @@ from chat.store.history import History
 from chat.store.turn_log import TurnLog
 from chat.store.turn_log_writer import TurnLogWriter
 from chat.store.users import Users
+from chat.turns.following import Following
 from chat.turns.producer import Producer, TurnPlan
 from chat.turns.reader import Reader
 from chat.turns.recovery import Recovery
@@ -72,16 +69,20 @@ class Turns:
         self._settings = settings
         self._shutdown = shutdown
         self._recovery = Recovery(history, logs, writer, settings.gpt_model)
+        self._following = Following(history, logs, self._recovery, settings)
 
-    def begin(self, caller: Caller, chat: ChatRef, ask: Ask, pause: Pause) -> Producer | Reader:
+    def begin(
+        self, caller: Caller, chat: ChatRef, ask: Ask, cursor: Cursor | None, pause: Pause
+    ) -> Producer | Reader:
         """Start a turn, or follow the one that was started with the same idempotency key.
 
+        Its client has that one up to `cursor`.
         Raises ChatkeepError; a refused turn leaves nothing in Redis.
         """
         began_at = time.monotonic()
         begun = self._take_lease(caller, chat, ask, pause)
         if isinstance(begun, TurnRef):
-            return self._follow(chat, begun, 0)
+            return self._following.join(chat, begun, ask, cursor)
         try:
             branch = self._find_branch(chat, begun, ask)
             prompt = self._build_prompt(begun, branch, ask)
@@ -109,26 +110,19 @@ class Turns:
             store_seconds=time.monotonic() - began_at,
         )
 
-    def resume(self, chat: ChatRef, turn_id: str | None, offset: int) -> Reader | None:
-        """Follow a turn from an offset: the one named, else the running one, else the newest.
-
-        None if the chat has none. Raises NotFound, and InvalidRequest for an offset past the end.
-        """
-        look = self._recovery.settle_if_dead(chat)
-        ref = self._find_turn(chat, turn_id, look)
-        if ref is None:
-            return None
-        if not (look.running and look.running.nonce == ref.nonce):
-            message = self._history.find_message(chat, ref)
-            if message is not None and offset > len(read_answer(message).content):
-                raise InvalidRequest(
-                    "`after` is past the end of the answer.", param="after", code="invalid_cursor"
-                )
-        return self._follow(chat, ref, offset)
+    def resume(
+        self, chat: ChatRef, turn_id: str | None, cursor: Cursor | None, *, strict: bool
+    ) -> Reader | None:
+        """Follow a turn (following.py)."""
+        return self._following.resume(chat, turn_id, cursor, strict=strict)
 
     def stop(self, chat: ChatRef) -> bytes | None:
         """Stop the running turn and keep its text; the stored message, None if no turn was running."""
         return self._recovery.stop(chat, "cancelled")
+
+    def look(self, chat: ChatRef) -> Look:
+        """The running turn, after ending one whose instance died."""
+        return self._recovery.settle_if_dead(chat)
 
     def settle_if_dead(self, chat: ChatRef) -> bool:
         """End a turn whose instance died; whether none is running now."""
@@ -236,35 +230,6 @@ class Turns:
     def check_model(self, model: str) -> None:
         """Raises NotAllowed for a model that may not be asked for; "" is the default one."""
         self._models.check(model)
-
-    def _find_turn(self, chat: ChatRef, turn_id: str | None, look: Look) -> TurnRef | None:
-        if turn_id is None:
-            if look.running:
-                return look.running
-            newest = find_ref(id_of(look.message)) if look.message else None
-            return TurnRef(newest.index - 1, newest.nonce) if newest else None
-        ref = find_ref(turn_id) if turn_id.startswith("turn_") else None
-        if ref and (look.running == ref or self._exists(chat, ref)):
-            return ref
-        raise NotFound(
-            "There is no such turn in this chat.", param="turn_id", code="turn_not_found"
-        )
-
-    def _exists(self, chat: ChatRef, ref: TurnRef) -> bool:
-        """A failed turn is not in the history, but for a while its log has the error."""
-        found = self._history.find_message(chat, ref)
-        return found is not None or bool(self._logs.read(chat, ref.nonce, 0, 0))
-
-    def _follow(self, chat: ChatRef, ref: TurnRef, offset: int) -> Reader:
-        return Reader(
-            chat,
-            ref,
-            offset,
-            history=self._history,
-            logs=self._logs,
-            recovery=self._recovery,
-            settings=self._settings,
-        )
 
 
 class _Branch(msgspec.Struct, frozen=True):

@@ -53,6 +53,11 @@ def read_repeat(request: Request) -> Repeat | None:
     return Repeat(f"k:{_hash(same.encode())}", body_hash, look_up=int(attempt) > 0)
 
 
+def last_event_id(request: Request) -> str:
+    """Where an EventSource was when its connection broke; "" at its first request."""
+    return header(request, "Last-Event-ID", "")
+
+
 def read_if_match(request: Request) -> int | None:
     """The revision that a turn requires; None for any. Raises InvalidRequest."""
     text = header(request, "If-Match", "*").strip()

@@ -8,6 +8,7 @@ from flask import Request, Response
 from msgspec.structs import replace
 
 from chat.core.credentials import Caller
+from chat.core.cursors import read_cursor
 from chat.core.messages import Ask, ChatRef
 from chat.host.flow import TICK_SECONDS, pump
 from chat.host.relay import Relay
@@ -17,7 +18,7 @@ from chat.turns.reader import Reader
 from chat.turns.turns import Turns
 from chat.web.access_log import entry_of
 from chat.web.dialects import Dialect
-from chat.web.headers import header, pause_for, read_if_match, read_repeat
+from chat.web.headers import header, last_event_id, pause_for, read_if_match, read_repeat
 from chat.web.live.handover import HandedOver, take_socket
 from chat.web.live.response import RequestContext, Turn, TurnResponse, write_stored
 
@@ -55,8 +56,10 @@ class Talk:
             must_exist=must_exist,
         )
 
+        cursor = read_cursor(last_event_id(request))
+
         def begin() -> Turn:
-            return self._turns.begin(caller, chat, ask, pause_for(request))
+            return self._turns.begin(caller, chat, ask, cursor, pause_for(request))
 
         context = RequestContext(
             entry_of(request),

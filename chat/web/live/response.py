@@ -7,6 +7,7 @@ writes the head and frames the body (RFC 9112); else the server does.
 
 from collections.abc import Callable
 from email.utils import formatdate
+from functools import partial
 from http import HTTPStatus
 from time import monotonic
 from typing import Literal
@@ -54,7 +55,6 @@ class TurnResponse:
         self.ended = False
         self.head: Head | None = None
         self._context = context
-        self._write_event = context.dialect.write_event
         self._events: list[Event] = []  # before there is a head
         self._head_due_at = monotonic() + context.keepalive_seconds
         self._framing: Literal["server", "chunked", "close"] = "server"
@@ -62,6 +62,8 @@ class TurnResponse:
 
     def _set_turn(self, turn: Turn) -> None:
         self._turn = turn
+        mark = turn.started.mark.encode()
+        self._write_event = partial(self._context.dialect.write_event, mark)
         self.needs_client, self.max_backlog = turn.needs_client, turn.max_backlog
         if isinstance(turn, Producer):
             ids = turn.started.ids
@@ -137,7 +139,7 @@ class TurnResponse:
         headers = _STREAM_HEADERS | {"Content-Type": dialect.stream_type} | self._turn_headers()
         self._open(Head(dialect.answer_status, headers))
         chunked = {"Transfer-Encoding": "chunked"} if self._framing == "chunked" else {}
-        events = [self._turn.started, *self._events]
+        events = [*self._turn.opening, *self._events]
         return self._head_bytes(chunked) + self._frame(b"".join(map(self._write_event, events)))
 
     def _begin_whole(self, head: Head, body: bytes) -> bytes:
