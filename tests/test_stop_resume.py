@@ -266,7 +266,7 @@ def test_a_message_sent_again_by_who_has_its_end_gets_the_ending_alone(
 def test_who_has_the_end_of_a_chat_that_was_deleted_gets_the_first_turn_of_the_next(
     client: Client, b: Client, chat_id: str
 ) -> None:
-    for _ in range(2):
+    for _ in range(3):
         last = client.say(chat_id, "x", stream=True).events[-1]
     assert client.request("DELETE", f"/{chat_id}").status == 204
     assert b.get(f"/{chat_id}/chat/stream", Last_Event_ID=last.id).status == 204

@@ -119,8 +119,12 @@ def _offset(ref: TurnRef, look: Look, cursor: Cursor, *, strict: bool) -> int:
 
 def _is_later(ref: TurnRef, cursor: Cursor, look: Look) -> bool:
     """Whether a turn came after the one whose ending the client has."""
-    is_new_chat = look.revision < cursor.index  # the old one was deleted
-    return ref.index >= cursor.index or is_new_chat
+    if ref.index >= cursor.index:
+        return True
+    # It failed and left nothing, or its chat was deleted and began anew.
+    failed = TurnRef(cursor.index, look.ended)
+    is_new_chat = bool(look.ended) and not cursor.matches(failed)
+    return look.revision < cursor.index or (look.revision == cursor.index and is_new_chat)
 
 
 def _no_place() -> InvalidRequest:
