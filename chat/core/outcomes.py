@@ -26,10 +26,18 @@ class Begun(msgspec.Struct, frozen=True):
 
 
 class Busy(msgspec.Struct, frozen=True):
-    """Another turn holds the lease; `alive` is false once the lease has expired."""
+    """Another turn holds the lease, or None does and others wait: `place` is ours in the queue.
 
-    ref: TurnRef
+    `alive` is false once the lease has expired.
+    """
+
+    ref: TurnRef | None
     alive: bool
+    place: int
+
+
+class Crowded(msgspec.Struct, frozen=True):
+    """So many messages wait for the chat, or for all chats of the owner, that no other may."""
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -62,7 +70,7 @@ class NoRecord(msgspec.Struct, frozen=True):
     """The owner has no record yet."""
 
 
-Outcome = Begun | Busy | Known | Changed | Limited | NoRecord
+Outcome = Begun | Busy | Crowded | Known | Changed | Limited | NoRecord
 
 
 class Page(msgspec.Struct, frozen=True):

@@ -53,6 +53,21 @@ class Flow(Protocol[T_co]):
         """Do the next thing that takes time: a round trip, a connection."""
 
 
+class Source(Flow[bytes], Protocol):
+    """A flow to one client: what comes of it are the bytes for the client's socket."""
+
+    @property
+    def needs_client(self) -> bool:
+        """Whether it is finished when its client leaves; else it goes on to its end, for nobody."""
+
+    @property
+    def max_backlog(self) -> int:
+        """How many bytes may wait for a client that does not read."""
+
+    def finish(self) -> None:
+        """Settle everything, also when it has not ended; takes time, like `work`."""
+
+
 def wait_for(wait: Wait, max_seconds: float) -> None:
     """Block this thread until what is waited for has come about, but not longer than that."""
     if isinstance(wait, Readable):

@@ -22,32 +22,15 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Protocol
 
-from chat.host.flow import TICK_SECONDS, WORK_DUE, DueAt, Flow, Readable, Wait
-from chat.host.sockets import WakeUpPipe
+from chat.host.flow import TICK_SECONDS, WORK_DUE, DueAt, Readable, Source, Wait
+from chat.host.sockets import WakeUpPipe, close_read, has_closed
 
 _LINGER_SECONDS = 10.0
-_READ_BYTES = 65536
 _AFTER_FAILURE_SECONDS = 0.1
 # After each system call the loop waits for the interpreter lock, so long for each busy thread.
 _SWITCH_SECONDS = 0.0005
 log = logging.getLogger("chatkeep")
-
-
-class Source(Flow[bytes], Protocol):
-    """A flow to one client: what comes of it are the bytes for the client's socket."""
-
-    @property
-    def needs_client(self) -> bool:
-        """Whether it is finished when its client leaves; else it goes on to its end, for nobody."""
-
-    @property
-    def max_backlog(self) -> int:
-        """How many bytes may wait for a client that does not read."""
-
-    def finish(self) -> None:
-        """Settle everything, also when it has not ended; takes time, like `work`."""
 
 
 class Relay:
@@ -68,9 +51,8 @@ class Relay:
 
     def carry(self, source: Source, client: socket.socket, finished: Callable[[], object]) -> None:
         """Take both over from the calling thread; `finished` is called after `source.finish`."""
-        stream = _Stream(source, client, finished)
         with self._changed:
-            self._streams[source] = stream
+            self._streams[source] = stream = _Stream(source, client, finished)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
                 self._thread.start()
@@ -179,7 +161,7 @@ class Relay:
         if source.ended:
             self._watch(stream, None)
             self._end(stream)
-        elif not stream.client and source.needs_client:
+        elif source.needs_client and not stream.client:
             self._give_up(stream)
         elif (wait := source.waits_for()) is WORK_DUE:
             self._watch(stream, None)
@@ -195,8 +177,33 @@ class Relay:
             self._selector.register(wait.fd, selectors.EVENT_READ, partial(self._read, stream))
         elif isinstance(wait, DueAt):
             self._call_at(wait.at, partial(self._on_due, stream, wait))
+            if stream.is_silent and stream.source.needs_client:
+                # Where nothing is written, no write shows that the client has left.
+                self._register(stream, selectors.EVENT_READ, self._on_client)
+
+    def _on_client(self, stream: "_Stream") -> None:
+        if not stream.client:
+            return
+        if has_closed(stream.client):
+            self._hang_up(stream)
+            self._on_wake(stream)
+        else:  # it has sent more, which nobody reads
+            self._unregister(stream, stream.client)
+
+    def _register(self, stream: "_Stream", event: int, call: "Callable[[_Stream], None]") -> None:
+        if stream.client and not stream.is_registered:
+            self._selector.register(stream.client, event, partial(call, stream))
+            stream.is_registered = True
+
+    def _unregister(self, stream: "_Stream", client: socket.socket) -> None:
+        if stream.is_registered:
+            self._selector.unregister(client)
+            stream.is_registered = False
 
     def _write(self, stream: "_Stream", client: socket.socket, piece: bytes) -> None:
+        if stream.is_silent:
+            self._unregister(stream, client)
+            stream.is_silent = False
         if stream.backlog:
             if len(stream.backlog) > stream.max_backlog:
                 self._hang_up(stream)
@@ -214,7 +221,7 @@ class Relay:
             stream.backlog = bytearray(piece[sent:])
             # The piece itself makes nobody slow, however long it is.
             stream.max_backlog = len(stream.backlog) + stream.source.max_backlog
-            self._selector.register(client, selectors.EVENT_WRITE, partial(self._flush, stream))
+            self._register(stream, selectors.EVENT_WRITE, self._flush)
 
     def _flush(self, stream: "_Stream") -> None:
         """The client, who was slow, can take more."""
@@ -228,24 +235,18 @@ class Relay:
             self._hang_up(stream)
         if not stream.backlog:
             if stream.client:
-                self._selector.unregister(stream.client)
+                self._unregister(stream, stream.client)
             if stream.over_at:
                 self._leave(stream)
 
     def _hang_up(self, stream: "_Stream") -> None:
         """The client is gone, or as good as gone: what comes from now on is for nobody."""
         client, stream.client = stream.client, None
-        if client is None:
+        if not client:
             return
-        if stream.backlog:
-            self._selector.unregister(client)
-            stream.backlog = bytearray()
-        try:
-            # close() with unread input sends RST, which can destroy our last bytes: drain first.
-            client.recv(_READ_BYTES)
-        except OSError:
-            pass
-        client.close()
+        self._unregister(stream, client)
+        stream.backlog = bytearray()
+        close_read(client)
 
     def _end(self, stream: "_Stream") -> None:
         stream.over_at = time.monotonic()
@@ -278,7 +279,8 @@ class Relay:
 class _Stream:
     """A source and its client, None when it is gone; `wait` is None while a worker has the source."""
 
-    __slots__ = "backlog client finished max_backlog over_at read_at source wait".split()
+    __slots__ = """backlog client finished is_registered is_silent max_backlog
+        over_at read_at source wait""".split()
 
     def __init__(
         self, source: Source, client: socket.socket, finished: Callable[[], object]
@@ -287,8 +289,9 @@ class _Stream:
         self.client: socket.socket | None = client
         self.finished = finished
         self.wait: Wait | None = None
-        self.backlog = bytearray()
-        self.max_backlog = 0
+        # Nothing has been written yet; the selector has the client.
+        self.is_silent, self.is_registered = True, False
+        self.backlog, self.max_backlog = bytearray(), 0
         self.read_at = self.over_at = 0.0
 
     def finish(self) -> None:

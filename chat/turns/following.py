@@ -1,5 +1,9 @@
 """Follow turns: find the one that a cursor or an id names, and where to go on in it."""
 
+import threading
+from collections import Counter
+from functools import partial
+
 from chat.core.cursors import END, Cursor
 from chat.core.errors import InvalidRequest, NotFound
 from chat.core.messages import Ask, ChatRef, TurnRef, find_ref, id_of, read_answer
@@ -10,6 +14,7 @@ from chat.store.turn_log import TurnLog
 from chat.turns.events import running_message
 from chat.turns.reader import Reader
 from chat.turns.recovery import Recovery
+from chat.turns.refusals import too_many
 
 _BEGINNING = Cursor("", 0)
 
@@ -24,6 +29,8 @@ class Following:
         self._logs = logs
         self._recovery = recovery
         self._settings = settings
+        self._readers: Counter[str] = Counter()  # how many each owner has
+        self._lock = threading.Lock()
 
     def resume(
         self, chat: ChatRef, turn_id: str | None, cursor: Cursor | None, *, strict: bool
@@ -81,6 +88,7 @@ class Following:
         return self._history.look(chat, ref.index + 1)
 
     def _follow(self, chat: ChatRef, ref: TurnRef, look: Look | None, offset: int) -> Reader:
+        self._enter(chat.owner)
         return Reader(
             chat,
             ref,
@@ -90,7 +98,20 @@ class Following:
             logs=self._logs,
             recovery=self._recovery,
             settings=self._settings,
+            on_leave=partial(self._leave, chat.owner),
         )
+
+    def _enter(self, owner: str) -> None:
+        with self._lock:
+            if self._readers[owner] >= self._settings.max_readers_per_owner:
+                raise too_many("streams are being followed")
+            self._readers[owner] += 1
+
+    def _leave(self, owner: str) -> None:
+        with self._lock:
+            self._readers[owner] -= 1
+            if not self._readers[owner]:
+                del self._readers[owner]
 
 
 def _stored(look: Look) -> TurnRef | None:

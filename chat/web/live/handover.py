@@ -12,7 +12,8 @@ from typing import Any
 
 from flask import Response
 
-from chat.host.relay import Relay, Source
+from chat.host.flow import Source
+from chat.host.relay import Relay
 
 
 class HandedOver(Response):
