@@ -65,7 +65,7 @@ class AssistantMessage(msgspec.Struct, frozen=True):
 
 
 class Chat(msgspec.Struct, frozen=True):
-    """A chat as its owner sees it, without messages."""
+    """A chat as its owner sees it, without messages; lists leave out `running_message`."""
 
     id: str
     title: str | None
@@ -77,7 +77,7 @@ class Chat(msgspec.Struct, frozen=True):
     metadata: msgspec.Raw
     usage: Usage
     active_turn: str | None
-    running_message: msgspec.Raw | None = None
+    running_message: msgspec.Raw | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class Repeat(msgspec.Struct, frozen=True):
@@ -129,17 +129,6 @@ def short_title(content: msgspec.Raw) -> str:
     if len(text) <= _TITLE_CHARACTERS:
         return text
     return text[:_TITLE_CHARACTERS].rpartition(" ")[0].rstrip(",.;:") + "…"
-
-
-def parent_of(ask: Ask, index: int, newest_nonce: str) -> str | None:
-    """The id of the answer that a turn at this index continues, if no branch is asked for.
-
-    `newest_nonce`: that of the newest turn in the history.
-    """
-    if ask.parent_id is None:
-        return TurnRef(index - 1, newest_nonce).user_message_id if index else None
-    ref = find_ref(ask.parent_id)
-    return TurnRef(ref.index | 1, ref.nonce).user_message_id if ref else None
 
 
 def etag(mark: str, revision: int) -> str:

@@ -3,7 +3,7 @@
 import msgspec
 
 from chat.core.limits import RateStatus
-from chat.core.messages import Ask, Chat, ChatRef, TurnRef, Usage, etag
+from chat.core.messages import Ask, Chat, ChatRef, TurnRef, Usage
 from chat.core.usage import Used
 
 
@@ -31,10 +31,18 @@ class Begun(msgspec.Struct, frozen=True):
 
 
 class Busy(msgspec.Struct, frozen=True):
-    """Another turn holds the lease; `alive` is false once the lease has expired."""
+    """Another turn holds the lease, or None does and others wait: `place` is ours in the queue.
 
-    ref: TurnRef
+    `alive` is false once the lease has expired.
+    """
+
+    ref: TurnRef | None
     alive: bool
+    place: int
+
+
+class Crowded(msgspec.Struct, frozen=True):
+    """So many messages wait for the chat, or for all chats of the owner, that no other may."""
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -93,7 +101,7 @@ class Over(msgspec.Struct, frozen=True):
     """This very turn was begun and has been ended since, by somebody else."""
 
 
-Outcome = Begun | Busy | Known | Changed | Limited | NoRecord | Torn | Over
+Outcome = Begun | Busy | Crowded | Known | Changed | Limited | NoRecord | Torn | Over
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -113,9 +121,9 @@ class Described(msgspec.Struct, frozen=True):
 
 
 class Look(msgspec.Struct, frozen=True):
-    """A chat's running turn, and the turn that was asked for: its messages, b"" where there are none.
+    """A chat's running turn, the message that was asked for, and the one before that.
 
-    `newest_nonce`: that of the newest turn in the history, "" where there is none.
+    b"": there is none. `mark`: that of the chat; `ended`: the nonce of the turn that ended last.
     """
 
     running: TurnRef | None
@@ -127,13 +135,9 @@ class Look(msgspec.Struct, frozen=True):
     model: str
     forks: str
     mark: str
-    newest_nonce: str
-    user: bytes
+    ended: str
+    before: bytes
     message: bytes
-
-    @property
-    def etag(self) -> str:
-        return etag(self.mark, self.revision)
 
 
 class LogEnd(msgspec.Struct, frozen=True):

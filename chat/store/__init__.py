@@ -11,6 +11,7 @@ vault.py            encryption at rest of what is said
 redis_clock.py      the time in Redis, and deadlines of commands
 history.py          turns: begin, commit, drop
 begin_reply.py      the outcomes of begin
+queue.py            the messages that wait for a chat, in order
 history_reader.py   messages: the running turn, pages, branches
 turn_log.py         the log of a streamed turn: its entries, reading, stopping
 turn_log_writer.py  the thread that writes the logs and keeps leases

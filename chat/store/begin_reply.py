@@ -10,6 +10,7 @@ from chat.core.outcomes import (
     Begun,
     Busy,
     Changed,
+    Crowded,
     Known,
     Limited,
     NoRecord,
@@ -31,8 +32,11 @@ def read_begin(vault: Vault, chat: ChatRef, nonce: str, reply: list[Any]) -> Out
     match outcome, details:
         case b"begun", _:
             return _read_begun(vault, chat, nonce, now_ms, details)
-        case b"busy", [turn, count, left_ms]:
-            return Busy(TurnRef(count, turn.decode()), left_ms > 0)
+        case b"busy", [_, _, _, 0]:
+            return Crowded()
+        case b"busy", [turn, count, left_ms, place]:
+            ref = TurnRef(count, turn.decode()) if turn else None
+            return Busy(ref, left_ms > 0, place)
         case b"known", [entry, chat_exists]:
             body_hash, index, known, state = entry.decode().split()
             return Known(TurnRef(int(index), known), body_hash, state, bool(chat_exists))

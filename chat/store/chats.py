@@ -7,15 +7,12 @@ from typing import Any
 import msgspec
 
 from chat.core.messages import (
-    Ask,
     Chat,
     ChatRef,
     TurnRef,
     Usage,
     etag,
-    parent_of,
     timestamp,
-    write_user_message,
 )
 from chat.core.outcomes import Described
 from chat.core.usage import Used
@@ -35,11 +32,10 @@ from chat.store.vault import Vault
 
 _FIELDS = (
     "created_at updated_at message_count prompt_tokens completion_tokens "
-    "title model system metadata turn mark began said last"
+    "title model system metadata turn mark"
 ).split()
 _SEALED = frozenset({"title", "system", "metadata"})
 _LOGS_AT_ONCE = 500
-_ask = msgspec.json.Decoder(Ask)
 
 
 class Chats:
@@ -141,13 +137,13 @@ class Chats:
         return [self._read(chat, row) for chat, row in zip(chats, rows, strict=True)]
 
     def _read(self, chat: ChatRef, row: list[Any]) -> Described | None:
-        created, updated, count, prompt, completion, title, model, system, metadata, *rest = row
+        created, updated, count, prompt, completion, title, model, system, metadata, turn, mark = (
+            row
+        )
         if created is None:
             return None
-        turn, mark, *said = rest
         revision = int(count or 0)
         prompt_tokens, completion_tokens = int(prompt or 0), int(completion or 0)
-        ref = TurnRef(revision, turn.decode()) if turn else None
         found = Chat(
             id=chat.id,
             title=self._text(chat, title),
@@ -158,18 +154,9 @@ class Chats:
             system=self._text(chat, system),
             metadata=msgspec.Raw(self._vault.open(chat, metadata or b"{}")),
             usage=Usage(prompt_tokens, completion_tokens, prompt_tokens + completion_tokens),
-            active_turn=ref.turn_id if ref else None,
-            running_message=self._running_message(chat, ref, *said) if ref else None,
+            active_turn=TurnRef(revision, turn.decode()).turn_id if turn else None,
         )
         return Described(found, etag((mark or b"").decode(), revision))
-
-    def _running_message(
-        self, chat: ChatRef, ref: TurnRef, began: Any, said: Any, last: bytes | None
-    ) -> msgspec.Raw:
-        """What is being answered, as it will be stored."""
-        ask = _ask.decode(self._vault.open(chat, said))
-        parent_id = parent_of(ask, ref.index, (last or b"").decode())
-        return msgspec.Raw(write_user_message(ref, ask, began_ms=int(began), parent_id=parent_id))
 
     def _text(self, chat: ChatRef, value: bytes | None) -> str | None:
         return self._vault.open_text(chat, value) if value else None

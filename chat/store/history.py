@@ -30,11 +30,14 @@ from chat.store.keyspace import (
     record_key,
     running_key,
     usage_key,
+    waiting_key,
 )
 from chat.store.store import Argument, Command, Store
 from chat.store.vault import Vault
 
 _LINES_BEFORE_ADDING_UP = 128
+# How a message stands in the queue (lua/parts/queue.lua); "": it does not.
+_WAITS = {"enqueue": ":", "reject": "", "interrupt": "!", "rollback": "!"}
 _LARGEST_ANSWER = 16_384  # tokens that are reserved where nothing limits the answer
 _GONE = "The chat or this turn was deleted while the model answered."
 
@@ -50,6 +53,8 @@ class History(HistoryReader):
         self.keep_ms = max(self._ttl_ms, 2 * self.lease_ms) if self._ttl_ms else 0
         self._log_ms = int(settings.log_seconds * 1000)
         self._gives_titles = settings.titles != "off"
+        self._queues = settings.queue_seconds > 0
+        self._max_waiting = settings.max_waiting_per_owner
         self._limits = limits = settings.limits
         self._rates = limits.rates
         self._max_output_tokens = settings.max_output_tokens
@@ -69,7 +74,11 @@ class History(HistoryReader):
         repeat = ask.repeat if ask else None
         reply = self._store.run(
             "begin",
-            {**self._keys(chat, nonce), **self._counts(chat)},
+            {
+                **self._keys(chat, nonce),
+                **self._counts(chat),
+                "waiting": waiting_key(chat.owner),
+            },
             nonce=nonce,
             lease_ms=self.lease_ms,
             asked=self._vault.seal(chat, msgspec.json.encode(ask)) if ask else b"",
@@ -78,6 +87,8 @@ class History(HistoryReader):
             idempotency_field=repeat.field if repeat else "",
             body_hash=repeat.body_hash if repeat else "",
             look_up=_flag(repeat and repeat.look_up),
+            waits=_WAITS[ask.when_busy] if ask and self._queues else "",
+            max_waiting=self._max_waiting,
             expected=ask.if_match if ask else "",
             keep_ms=self.keep_ms,
             must_exist=_flag(ask and ask.must_exist),

@@ -20,12 +20,12 @@ class HistoryReader:
         self._vault = vault
 
     def look(self, chat: ChatRef, index: int = -1) -> Look:
-        """The running turn, and the turn whose answer is at an index of the history (-1: the newest)."""
+        """The running turn, and the answer at an index of the history (-1: the newest)."""
         keys = {"chat": chat_key(chat), "history": history_key(chat)}
         reply = self._store.run("look", keys, index=index)
-        now, nonce, left, revision, began, asked, model, forks, mark, newest, messages = reply
+        now, nonce, left, revision, began, asked, model, forks, mark, ended, messages = reply
         self._store.clock.learn(now)
-        user, message = (
+        before, message = (
             self._vault.open_messages(chat, messages) if len(messages) == 2 else (b"", b"")
         )
         return Look(
@@ -38,16 +38,16 @@ class HistoryReader:
             model=model.decode(),
             forks=forks.decode(),
             mark=mark.decode(),
-            newest_nonce=newest.decode(),
-            user=user,
+            ended=ended.decode(),
+            before=before,
             message=message,
         )
 
     def look_for(self, chat: ChatRef, ref: TurnRef) -> Look:
-        """The running turn, and the messages of a certain one, if it is stored."""
+        """The running turn, and the messages of a certain one; b"" unless it is stored."""
         look = self.look(chat, ref.index + 1)
         is_it = look.message.startswith(b'{"id":"%b"' % ref.message_id.encode())
-        return look if is_it else replace(look, user=b"", message=b"")
+        return look if is_it else replace(look, before=b"", message=b"")
 
     def find_message(self, chat: ChatRef, ref: TurnRef) -> bytes | None:
         """The assistant's message of a turn, once it is stored."""

@@ -13,6 +13,7 @@ REDIS_KEY_PREFIX stands in front of all of them.
                                               `<chat> <nonce> <reserved tokens> <day>` -> lease (ms)
     ck:{owner}:user                   HASH    the owner's record; fields below
     ck:{owner}:usage                  LIST    lines of what turns used; form: core/usage.py
+    ck:{owner}:waiting                ZSET    nonce -> last seen (ms) of each message that waits
     ck:owners                         ZSET    owner -> when it first came (ms)
     ck:everybody                      HASH    `spent` and `reserved` of all owners together
     ck:gone:<hash of owner>           HASH    `rate` and `spent` of an owner who was erased today
@@ -26,7 +27,8 @@ TTL: chat, history and once live CHAT_TTL_SECONDS from their last change (0: the
 at least two leases while a turn is running, which begin and every beat renew: a chat lives and dies
 whole. once: a day from the deletion of its chat. A log has none while its turn is running, so that a
 dead turn can still be recovered, and LOG_SECONDS from its end. running: a day, as what is reserved.
-gone: a day. An inbox: 2.5 AGENT_PING_SECONDS, extended while its instance is alive.
+gone: a day. waiting: seconds, while something waits. An inbox: 2.5 AGENT_PING_SECONDS, extended while
+its instance is alive.
 
 Writers: the scripts in lua/, called by history.py, chats.py and users.py. The entries of a log:
 begin.lua the first, turn_log_writer.py the text, turn_log.py a stop, commit.lua or drop.lua the
@@ -42,7 +44,7 @@ Fields of a chat:
     born                     nonce of the turn that made the chat, until that is stored, or somebody
                              changes the chat: if that turn is dropped, so is the chat
     message_count            length of the history = the revision
-    last context             nonce of the newest turn in the history, and the tokens of it
+    context                  the tokens of the newest turn in the history
     ended                    `<nonce>@<ms> ` of the turns that ended in the last seconds
     booked                   `<nonce> <prompt> <completion>` as booked for a turn ended from outside
     start                    index in the history of the oldest message in the prompt
@@ -54,6 +56,7 @@ Fields of a chat:
     agent                    the agent that answered last
     forks                    where branches begin (branches.py); a linear chat has none
     logs                     `<nonce>@<expiry in ms> ` for each log of a turn that has ended
+    queue                    the messages that wait, in order; form: lua/parts/queue.lua
     counted                  `<reserved tokens> <day> <largest answer>` of the running turn, when its
                              end is to be counted; largest answer 0: any
     titled                   1: a person has set the title
@@ -150,6 +153,11 @@ def record_key(owner: str) -> str:
 def usage_key(owner: str) -> str:
     """What an owner used, by day and model."""
     return f"{_ck}:{{{owner}}}:usage"
+
+
+def waiting_key(owner: str) -> str:
+    """The messages of an owner that wait for their chats."""
+    return f"{_ck}:{{{owner}}}:waiting"
 
 
 def gone_key(owner: str) -> str:

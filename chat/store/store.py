@@ -102,7 +102,7 @@ class Store:
                 reply = self._client.execute_command("TIME", target_nodes=node)
                 seconds, micros = next(iter(reply.values())) if isinstance(reply, dict) else reply
             else:
-                seconds, micros = self._client.execute_command("TIME")
+                seconds, micros = self._direct.execute(("TIME",), again=lambda: ("TIME",))
             self.clock.learn(int(seconds) * 1000 + int(micros) // 1000)
         return self.clock.deadline_ms()
 

@@ -3,13 +3,15 @@
 import msgspec
 
 from chat.core.answer import CUT
+from chat.core.cursors import mark_of
 from chat.core.errors import ChatkeepError, UpstreamRefused
 from chat.core.events import Ended, Started, TurnIds
 from chat.core.messages import (
     Ask,
     ChatRef,
     TurnRef,
-    parent_of,
+    find_ref,
+    id_of,
     read_answer,
     write_user_message,
 )
@@ -19,18 +21,24 @@ _ask = msgspec.json.Decoder(Ask)
 
 
 def started(chat: ChatRef, ref: TurnRef, user_message: bytes, offset: int = 0) -> Started:
-    """The first event of a stream; b"" for a user message that is not known any more."""
+    """The first event of a stream; `user_message` is b"" where nobody knows it any more."""
     ids = TurnIds(ref.turn_id, chat.id, ref.user_message_id, ref.message_id)
-    return Started(ids, offset, msgspec.Raw(user_message) if user_message else None)
+    return Started(ids, mark_of(ref), offset, msgspec.Raw(user_message) if user_message else None)
 
 
-def user_message_of(ref: TurnRef, look: Look) -> bytes:
-    """What a turn answers, running or stored, by what was found of it; b"": nothing."""
-    if look.running != ref:
-        return look.user
+def running_message(look: Look) -> bytes:
+    """The user's message that is being answered, as it will be stored; b"" when none is.
+
+    `look` is at the newest message.
+    """
+    if look.running is None:
+        return b""
     ask = _ask.decode(look.asked)
-    parent_id = parent_of(ask, ref.index, look.newest_nonce)
-    return write_user_message(ref, ask, began_ms=look.began_ms, parent_id=parent_id)
+    parent_id = id_of(look.message) if look.message else None
+    if ask.parent_id is not None:  # any message of a turn stands for the turn; or it is the root
+        parent = find_ref(ask.parent_id)
+        parent_id = TurnRef(parent.index | 1, parent.nonce).user_message_id if parent else None
+    return write_user_message(look.running, ask, began_ms=look.began_ms, parent_id=parent_id)
 
 
 def ended_as_stored(message: bytes) -> Ended:

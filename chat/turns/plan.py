@@ -2,8 +2,11 @@
 
 import msgspec
 
+from chat.core.answer import Answer
 from chat.core.messages import Ask, ChatRef, write_user_message
 from chat.core.outcomes import Begun
+from chat.core.prompt import estimate_text
+from chat.core.usage import Used
 
 
 class TurnPlan(msgspec.Struct, frozen=True):
@@ -30,3 +33,13 @@ class TurnPlan(msgspec.Struct, frozen=True):
     def may_go_on(self, used_tokens: int) -> bool:
         """Whether there is something left for another call."""
         return self.max_tokens is None or used_tokens < self.max_tokens
+
+    def used(self, answer: Answer, *, is_stopped: bool) -> Used:
+        """What it has used so far, by the model's count or else by estimate."""
+        if answer.usage:
+            return Used(self.model, answer.usage.prompt_tokens, answer.usage.completion_tokens)
+        completion_tokens = estimate_text(answer.received)
+        if is_stopped and not self.ask.stream:
+            # Nothing of it was seen, and it is paid for: by then it may have said all it may.
+            completion_tokens = max(completion_tokens, self.begun.max_tokens)
+        return Used(self.model, self.prompt_tokens, completion_tokens)

@@ -5,6 +5,7 @@ alive, go through a buffer. When the turn has ended, one commit stores it; while
 tried again for a while. When the client leaves, the turn goes on without one until it is stored.
 """
 
+import functools
 import logging
 import math
 import time
@@ -25,7 +26,6 @@ from chat.core.http1 import ProtocolError
 from chat.core.limits import RateStatus
 from chat.core.messages import write_assistant_message
 from chat.core.outcomes import Finished, LogEnd
-from chat.core.prompt import estimate_text
 from chat.core.usage import Used
 from chat.host.flow import WORK_DUE, DueAt, Wait
 from chat.host.shutdown import Shutdown
@@ -46,7 +46,8 @@ log = logging.getLogger("chatkeep")
 class Producer:
     """A running turn: a flow, whose last event is `ended`.
 
-    `call` calls the model; given what it has said so far, and in how many tokens, to go on from there.
+    `call` calls the model; given what it has said so far, and in how many tokens, to go on from there. `on_end`
+    is called once the chat is free.
     """
 
     needs_client = False
@@ -62,12 +63,16 @@ class Producer:
         settings: Settings,
         shutdown: Shutdown,
         store_seconds: float,
+        on_end: Callable[[], object],
     ) -> None:
         now = time.monotonic()
         begun, ask = plan.begun, plan.ask
         self.ended: Ended | None = None
         self.store_seconds = store_seconds
+        self._on_end = on_end
         self.upstream_seconds = 0.0
+        self.chat, self.ref = plan.chat, begun.ref
+        self.chat_mark = begun.mark
         self._plan = plan
         self._make_call = call
         self._call = call("", 0)
@@ -95,14 +100,15 @@ class Producer:
         self._store_away_at: float | None = None
         self._end_at = 0.0
 
-    @property
+    @functools.cached_property
     def started(self) -> Started:
-        return started(self._plan.chat, self._plan.begun.ref, self._plan.user_message)
+        """The first event of a stream."""
+        return started(self.chat, self.ref, self._plan.user_message)
 
     @property
-    def mark(self) -> str:
-        """That of the chat, for its ETag."""
-        return self._plan.begun.mark
+    def opening(self) -> list[Event]:
+        """The events that a stream begins with."""
+        return [self.started]
 
     @property
     def rate_status(self) -> RateStatus:
@@ -205,6 +211,7 @@ class Producer:
         if self.ended is None:
             return self._answer.tick(time.monotonic())
         self._writer.detach(self._buffer)
+        self._on_end()
         return [self.ended]
 
     def _settle(self) -> Ended | None:
@@ -281,14 +288,7 @@ class Producer:
         return Ended(ending, turn.offset, message=msgspec.Raw(stored))
 
     def _used(self) -> Used:
-        answer, plan = self._answer, self._plan
-        if usage := answer.usage:
-            return Used(plan.model, usage.prompt_tokens, usage.completion_tokens)
-        completion_tokens = estimate_text(answer.received)
-        if self._buffer.verdict and not plan.ask.stream:
-            # Nothing of it was seen, and it is paid for: by then it may have said all it may.
-            completion_tokens = max(completion_tokens, plan.begun.max_tokens)
-        return Used(plan.model, plan.prompt_tokens, completion_tokens)
+        return self._plan.used(self._answer, is_stopped=self._buffer.verdict is not None)
 
     def _log_end(self, ending: str) -> LogEnd:
         error = error_json(self._answer.error) if self._answer.error else b""

@@ -6,18 +6,19 @@ turn.
 """
 
 import time
+from collections.abc import Callable
 
 import msgspec
 
+from chat.core.cursors import END
 from chat.core.errors import ChatkeepError, NotFound, StoreUnavailable
 from chat.core.events import Delta, Ended, Event, KeepAlive
 from chat.core.messages import ChatRef, TurnRef, read_answer
-from chat.core.outcomes import Look
 from chat.host.flow import WORK_DUE, DueAt, Readable, Wait
 from chat.settings import Settings
 from chat.store.history import History
 from chat.store.turn_log import LogEntry, TurnLog, text_after
-from chat.turns.events import ended_as_stored, ended_in_error, started, user_message_of
+from chat.turns.events import ended_as_stored, ended_in_error, started
 from chat.turns.recovery import Recovery
 
 _WAIT_SECONDS = 1.0
@@ -39,18 +40,21 @@ class Reader:
         chat: ChatRef,
         ref: TurnRef,
         offset: int,
-        look: Look,
+        user_message: bytes,
         *,
         history: History,
         logs: TurnLog,
         recovery: Recovery,
         settings: Settings,
+        on_leave: Callable[[], object],
     ) -> None:
         self.ended: Ended | None = None
-        self.started = started(chat, ref, user_message_of(ref, look), offset)
-        self.mark = look.mark
-        self.ref = ref
-        self._chat = chat
+        self._on_leave: Callable[[], object] | None = on_leave
+        self.started = started(chat, ref, user_message, offset)
+        # A client that has all of it, and sends the message again, gets the ending alone.
+        self.opening: list[Event] = [] if offset == END else [self.started]
+        self.chat, self.ref = chat, ref
+        self.chat_mark = ""  # known once the answer is found
         self._offset = offset
         self._history = history
         self._logs = logs
@@ -84,16 +88,19 @@ class Reader:
             self._ask_for_more()
         return self._fill_silence(events)
 
-    def hang_up(self) -> None:
+    def leave(self) -> None:
         """Leave, at any time; the question to Redis is taken back."""
         self._tail.close()
+        leave, self._on_leave = self._on_leave, None
+        if leave:
+            leave()
 
     def _take_entries(self) -> list[LogEntry]:
         if self._tail.asked:
             return self._tail.read()
         # At first, for the turn may have ended long ago; and after a failure, which this read, unlike
         # the tail's, mends where it was a cluster that has moved its keys.
-        return self._logs.read(self._chat, self.ref.nonce, self._offset, 0)
+        return self._logs.read(self.chat, self.ref.nonce, self._offset, 0)
 
     def _ask_for_more(self) -> None:
         if self.ended:
@@ -127,22 +134,27 @@ class Reader:
             events.append(Delta(text, self._offset))
 
     def _find_ending(self, entry: LogEntry) -> Ended:
-        message = self._history.find_message(self._chat, self.ref)
+        message = self._find_message()
         error = msgspec.Raw(entry.error) if entry.error else None
         if message is None and error is None:
             return _nothing_left()
         body = msgspec.Raw(message) if message else None
         return Ended(entry.ending, entry.offset, message=body, error=error)  # type: ignore[arg-type]
 
+    def _find_message(self) -> bytes | None:
+        look = self._history.look_for(self.chat, self.ref)
+        self.chat_mark = look.mark
+        return look.message or None
+
     def _ask_what_became_of_it(self) -> list[Event]:
         """Nothing new in the log: the model is silent, or the log is gone, or never was."""
-        look = self._recovery.settle_if_dead(self._chat)
+        look = self._recovery.settle_if_dead(self.chat)
         if look.running and look.running.nonce == self.ref.nonce:
             return []
         # It has ended, perhaps since we read: a log that is still there decides.
-        if entries := self._logs.read(self._chat, self.ref.nonce, self._offset, 0):
+        if entries := self._logs.read(self.chat, self.ref.nonce, self._offset, 0):
             return self._read(entries)
-        message = self._history.find_message(self._chat, self.ref)
+        message = self._find_message()
         events: list[Event] = []
         if message is None:
             self.ended = _nothing_left()

@@ -2,9 +2,9 @@
 
 import msgspec
 
-from chat.core.errors import ChatChanged, IdempotencyConflict, NotFound, RateLimited
+from chat.core.errors import ChatChanged, ChatkeepError, IdempotencyConflict, NotFound, RateLimited
 from chat.core.messages import Ask, TurnRef
-from chat.core.outcomes import Changed, Known, Limited
+from chat.core.outcomes import Changed, Crowded, Known, Limited, Over
 
 
 def same_turn(known: Known, ask: Ask) -> TurnRef:
@@ -27,6 +27,22 @@ def same_turn(known: Known, ask: Ask) -> TurnRef:
             code="chat_not_found",
         )
     return known.ref
+
+
+def refusal_of(outcome: Changed | Crowded | Over) -> ChatkeepError:
+    """Why a turn does not begin that need not try again."""
+    match outcome:
+        case Changed():
+            return changed(outcome)
+        case Crowded():
+            return too_many("messages are waiting")
+        case Over():
+            return NotFound("This turn was ended as soon as it had begun.", code="turn_not_found")
+
+
+def too_many(what: str) -> RateLimited:
+    """An owner has as many of something open as it may."""
+    return RateLimited(f"Too many {what} already.", code="too_many_waiting", retry_after=1)
 
 
 def refused(limited: Limited) -> RateLimited:

@@ -1,32 +1,30 @@
 """Begin, resume and stop turns: the whole story.
 
-    begin     one round trip to Redis: the lease, and the history that goes into the prompt
+    begin     one round trip to Redis: the lease, and the history that goes into the prompt;
+              while the chat is busy the message waits                       (`waiting.py`)
     call      the prompt goes to the model
     produce   bytes from the model -> `core/answer.py` -> events to the client, and in
               batches to the turn's log                                       (`producer.py`)
     commit    one round trip: both messages, or nothing
 
-Other requests may follow a turn (`reader.py`), stop it, or end it after its instance died
+Other requests may follow a turn (`following.py`, `reader.py`), stop it, or end it after its instance died
 (`recovery.py`): whoever finds a dead turn in the way ends it.
 """
 
 import time
-from collections.abc import Callable
+from functools import partial
 
 from chat.core import branches
 from chat.core.credentials import Caller
-from chat.core.errors import (
-    InvalidRequest,
-    KeyRejected,
-    NotFound,
-    StoreUnavailable,
-    TurnInProgress,
-)
-from chat.core.messages import Ask, ChatRef, TurnRef, find_ref, id_of, new_nonce, read_answer
+from chat.core.cursors import Cursor
+from chat.core.errors import KeyRejected, NotFound, StoreUnavailable, TurnInProgress
+from chat.core.events import StopReason
+from chat.core.messages import Ask, ChatRef, TurnRef, WhenBusy, id_of, new_nonce
 from chat.core.outcomes import (
     Begun,
     Busy,
     Changed,
+    Crowded,
     Known,
     Limited,
     Look,
@@ -41,25 +39,28 @@ from chat.models.choice import Models
 from chat.settings import Settings
 from chat.store.chats import Chats
 from chat.store.history import History
+from chat.store.queue import ChatQueue
 from chat.store.turn_log import TurnLog
 from chat.store.turn_log_writer import TurnLogWriter
 from chat.store.users import Users
+from chat.turns.following import Following
 from chat.turns.plan import TurnPlan
 from chat.turns.producer import Producer
 from chat.turns.prompts import Prompts
 from chat.turns.reader import Reader
 from chat.turns.recovery import Recovery
-from chat.turns.refusals import changed, refused, same_turn
+from chat.turns.refusals import refusal_of, refused, same_turn
+from chat.turns.waiting import BUSY, Waiting, WaitingMessages
 
-_ASK_AGAIN_SECONDS = 0.5
 _CHATS_AT_ONCE = 100
 _MAX_TRIES = 20
 _MAX_ROOM = 3
-_OVER = "This turn was ended as soon as it had begun."
-_BUSY = "Another turn of this chat is running."
-
-#: Sleep so many seconds; false when the client has left meanwhile.
-Pause = Callable[[float], bool]
+# What becomes of the running turn.
+_STOPS: dict[WhenBusy, StopReason] = {
+    "enqueue": "cancelled",
+    "interrupt": "cancelled",
+    "rollback": "rollback",
+}
 
 
 class Turns:
@@ -75,6 +76,7 @@ class Turns:
         users: Users,
         settings: Settings,
         shutdown: Shutdown,
+        queue: ChatQueue,
     ) -> None:
         self._history = history
         self._users = users
@@ -83,19 +85,49 @@ class Turns:
         self._writer = writer
         self._models = models
         self._settings = settings
-        self._prompts = Prompts(history, settings)
         self._shutdown = shutdown
+        self._prompts = Prompts(history, settings)
         self._recovery = Recovery(history, logs, writer, settings.gpt_model)
+        self._waiting = WaitingMessages(queue, self._recovery, shutdown)
+        self._following = Following(history, logs, self._recovery, settings)
 
-    def begin(self, caller: Caller, chat: ChatRef, ask: Ask, pause: Pause) -> Producer | Reader:
+    def begin(
+        self, caller: Caller, chat: ChatRef, ask: Ask, cursor: Cursor | None
+    ) -> Producer | Reader | Waiting:
         """Start a turn, or follow the one that was started with the same idempotency key.
 
+        Its client has that one up to `cursor`. While the chat is busy the message waits, if it may.
         Raises ChatkeepError; a refused turn leaves nothing in Redis.
         """
+        nonce = new_nonce()
+        begin = partial(self._try_to_begin, caller, chat, ask, cursor, nonce)
+        turn = begin()
+        if not isinstance(turn, Busy):
+            return turn
+        if ask.when_busy == "reject" or not self._settings.queue_seconds:
+            raise TurnInProgress(BUSY)
+        stop = partial(self._recovery.stop, chat, _STOPS[ask.when_busy])
+        message = Waiting(
+            chat,
+            nonce,
+            begin,
+            None if ask.when_busy == "enqueue" else stop,
+            time.monotonic() + self._settings.queue_seconds,
+            turn,
+            self._waiting,
+        )
+        self._waiting.add(message)
+        return message
+
+    def _try_to_begin(
+        self, caller: Caller, chat: ChatRef, ask: Ask, cursor: Cursor | None, nonce: str
+    ) -> Producer | Reader | Busy:
         began_at = time.monotonic()
-        begun = self._take_lease(caller, chat, ask, pause)
+        begun = self._take_lease(caller, chat, ask, nonce)
+        if isinstance(begun, Busy):
+            return begun
         if isinstance(begun, TurnRef):
-            return self._follow(chat, begun, 0, self._history.look_for(chat, begun))
+            return self._following.join(chat, begun, ask, cursor)
         try:
             return self._start(chat, begun, ask, began_at)
         except Exception:  # whatever it is: nobody would drive this turn
@@ -126,6 +158,7 @@ class Turns:
             settings=self._settings,
             shutdown=self._shutdown,
             store_seconds=time.monotonic() - began_at,
+            on_end=partial(self._waiting.turn_ended, chat),
         )
 
     def _abandon(self, chat: ChatRef, begun: Begun, ask: Ask) -> None:
@@ -133,23 +166,13 @@ class Turns:
             self._history.drop(chat, begun.ref, ask)
         except StoreUnavailable:
             self._writer.take_back(self._history.take_back(chat, begun.ref, ask))
+        self._waiting.turn_ended(chat)
 
-    def resume(self, chat: ChatRef, turn_id: str | None, offset: int) -> Reader | None:
-        """Follow a turn from an offset: the one named, else the running one, else the newest.
-
-        None if the chat has none. Raises NotFound, and InvalidRequest for an offset past the end.
-        """
-        look = self._recovery.settle_if_dead(chat)
-        ref = self._find_turn(chat, turn_id, look)
-        if ref is None:
-            return None
-        if look.running != ref:
-            look = self._history.look_for(chat, ref)
-            if look.message and offset > len(read_answer(look.message).content):
-                raise InvalidRequest(
-                    "`after` is past the end of the answer.", param="after", code="invalid_cursor"
-                )
-        return self._follow(chat, ref, offset, look)
+    def resume(
+        self, chat: ChatRef, turn_id: str | None, cursor: Cursor | None, *, strict: bool
+    ) -> Reader | None:
+        """Follow a turn (following.py)."""
+        return self._following.resume(chat, turn_id, cursor, strict=strict)
 
     def stop(self, chat: ChatRef) -> tuple[bytes, str] | None:
         """Stop the running turn and keep its text; what is stored, and the chat's mark.
@@ -158,6 +181,10 @@ class Turns:
         """
         look = self._recovery.stop(chat, "cancelled")
         return (look.message, look.mark) if look and look.message else None
+
+    def look(self, chat: ChatRef) -> Look:
+        """The running turn, after ending one whose instance died."""
+        return self._recovery.settle_if_dead(chat)
 
     def settle_if_dead(self, chat: ChatRef) -> bool:
         """End a turn whose instance died; whether none is running now."""
@@ -171,7 +198,7 @@ class Turns:
             if self._chats.delete(chat, closed, used):
                 return
             closed, used = self._recovery.close(chat)  # it has begun since
-        raise TurnInProgress(_BUSY)
+        raise TurnInProgress(BUSY)
 
     def delete_all(self, owner: str) -> None:
         """Delete every chat of an owner."""
@@ -202,30 +229,33 @@ class Turns:
                 self._writer.take_back(self._history.take_back(chat, ref, ask))
             raise
 
-    def _take_lease(self, caller: Caller, chat: ChatRef, ask: Ask, pause: Pause) -> Begun | TurnRef:
-        """Wait for the chat's lease; the turn with this idempotency key, if there is one."""
-        give_up = time.monotonic() + self._settings.queue_seconds
-        nonce, tries = new_nonce(), 0
+    def _take_lease(
+        self, caller: Caller, chat: ChatRef, ask: Ask, nonce: str
+    ) -> Begun | TurnRef | Busy:
+        """The chat's lease, or the turn with this idempotency key; Busy while others have it."""
+        tries = 0
         while True:
             outcome = self._attempt(caller, chat, nonce, ask)
             match outcome:
-                case Begun():
-                    return outcome
                 case Known():
                     return same_turn(outcome, ask)
-                case Changed():
-                    raise changed(outcome)
+                case Changed() | Crowded() | Over():
+                    raise refusal_of(outcome)
                 case Torn():
                     self._chats.delete(chat)
-                case Over():
-                    raise NotFound(_OVER, code="turn_not_found")
                 case Limited():
                     tries += 1
                     self._make_room(outcome, tries)
-                case Busy(alive=False) if ask.when_busy != "rollback":
-                    self._recovery.settle_if_dead(chat)
-                case Busy():
-                    self._wait_for(chat, ask, give_up, pause)
+                case Busy(ref=TurnRef(), alive=False):
+                    self._end_dead_turn(chat, ask, outcome.place)
+                case Begun() | Busy():
+                    return outcome
+
+    def _end_dead_turn(self, chat: ChatRef, ask: Ask, place: int) -> None:
+        if ask.when_busy == "rollback" and place == 1:
+            self._recovery.stop(chat, "rollback")
+        else:
+            self._recovery.settle_if_dead(chat)
 
     def _make_room(self, limited: Limited, tries: int) -> None:
         """Settle dead turns, which still hold what they have reserved; raises RateLimited if none."""
@@ -236,46 +266,6 @@ class Turns:
             if running is None or running.nonce != turn.nonce:
                 self._history.release(turn)  # of a chat that is lost: else it is free by now
 
-    def _wait_for(self, chat: ChatRef, ask: Ask, give_up: float, pause: Pause) -> None:
-        """Stop the running turn or wait a while, as asked; raises TurnInProgress."""
-        left = give_up - time.monotonic()
-        if ask.when_busy == "reject" or left <= 0:
-            raise TurnInProgress(_BUSY)
-        if ask.when_busy in ("interrupt", "rollback"):
-            self._recovery.stop(chat, "rollback" if ask.when_busy == "rollback" else "cancelled")
-        elif not pause(min(_ASK_AGAIN_SECONDS, left)):
-            raise TurnInProgress("The client disconnected while its message was queued.")
-
     def check_model(self, model: str) -> None:
         """Raises NotAllowed for a model that may not be asked for; "" is the default one."""
         self._models.check(model)
-
-    def _find_turn(self, chat: ChatRef, turn_id: str | None, look: Look) -> TurnRef | None:
-        if turn_id is None:
-            if look.running:
-                return look.running
-            newest = find_ref(id_of(look.message)) if look.message else None
-            return TurnRef(newest.index - 1, newest.nonce) if newest else None
-        ref = find_ref(turn_id) if turn_id.startswith("turn_") else None
-        if ref and (look.running == ref or self._exists(chat, ref)):
-            return ref
-        raise NotFound(
-            "There is no such turn in this chat.", param="turn_id", code="turn_not_found"
-        )
-
-    def _exists(self, chat: ChatRef, ref: TurnRef) -> bool:
-        """A failed turn is not in the history, but for a while its log has the error."""
-        found = self._history.find_message(chat, ref)
-        return found is not None or bool(self._logs.read(chat, ref.nonce, 0, 0))
-
-    def _follow(self, chat: ChatRef, ref: TurnRef, offset: int, look: Look) -> Reader:
-        return Reader(
-            chat,
-            ref,
-            offset,
-            look,
-            history=self._history,
-            logs=self._logs,
-            recovery=self._recovery,
-            settings=self._settings,
-        )

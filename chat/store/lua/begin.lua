@@ -1,16 +1,16 @@
 -- Begin a turn: check the caller and its limits, take the lease, return what the prompt is made of
--- (no messages of a chat with forks). Run again with the same nonce, it changes nothing.
--- Returns {outcome, now, ...}; begin_reply.py reads the outcomes.
---#keys chat history chats log once record running everybody?
+-- (no messages of a chat with forks), as {outcome, now, ...} (begin_reply.py). It may run twice.
+--#keys chat history chats log once record running waiting everybody?
 -- everybody: only with a budget for all owners. nonce '': only read. resent '1': an attempt before
 -- this one may have been run, and what it began may have been ended since.
 --#args nonce lease_ms deadline_ms asked streamed first_title resent
 --#args idempotency_field body_hash look_up
--- expected: the ETag that the chat must have; '': any. keep_ms 0: never expires.
---#args expected keep_ms must_exist chat_id key_hash reads_record
+-- waits '': not. expected: the ETag that the chat must have; '': any. keep_ms 0: never expires.
+--#args waits max_waiting expected keep_ms must_exist chat_id key_hash reads_record
 -- Limits: of an owner without its own; 0: no limit. Tokens: of the message, of the largest answer.
 --#args rates daily_tokens concurrent_turns all_tokens prompt_tokens answer_tokens
---#include clock spent is_good read_owner check_rates admit etag once ended member expire take_lease
+--#include clock spent is_good read_owner check_rates admit etag once ended member expire
+--#include queue take_place give_place_up take_lease
 
 -- A command that waited in a frozen Redis must not take a lease for a caller who has given up.
 local now = clock()
@@ -22,14 +22,14 @@ if key_hash ~= '' and not is_good(owner.key, now) then return {'rejected', now} 
 if reads_record == '1' and not owner.created_at then return {'no_record', now} end
 
 local turn, lease, count, start, model, system, created_at, forks, agent, mark, born, ended_field,
-  counted, context = unpack(redis.call('HMGET', chat, 'turn', 'lease', 'message_count', 'start',
-  'model', 'system', 'created_at', 'forks', 'agent', 'mark', 'born', 'ended', 'counted', 'context'))
+  counted, context, queue = unpack(redis.call('HMGET', chat, 'turn', 'lease', 'message_count',
+  'start', 'model', 'system', 'created_at', 'forks', 'agent', 'mark', 'born', 'ended', 'counted',
+  'context', 'queue'))
 turn, count, start, forks = turn or '', tonumber(count or 0), tonumber(start or 0), forks or ''
 local is_ours = turn ~= '' and turn == nonce -- the reply to the first attempt was lost
 
 if not is_ours then
-  if has_ended(ended_field, nonce) or (resent == '1'
-      and has_ended(redis.call('HGET', once, 'ended'), nonce)) then return {'ended', now} end
+  if was_ended(once, ended_field, nonce, resent) then return {'ended', now} end
   local known = look_up == '1' and redis.call('HGET', once, idempotency_field)
   if known and not may_run_again(known, body_hash) then
     return {'known', now, known, created_at and 1 or 0}
@@ -40,18 +40,20 @@ if not is_ours then
   end
 end
 
-local status = {limit = 0, remaining = 0, reset_ms = 0, cap = tonumber(
-  is_ours and string.match(counted or '', '(%d+)$') or 0)}
+local status = {limit = 0, remaining = 0, reset_ms = 0, cap = is_ours and cap_of(counted) or 0}
 local is_new = not is_ours and nonce ~= ''
 if is_new then
   status = admit(owner, everybody, running, rates, daily_tokens, concurrent_turns, all_tokens,
     tonumber(context or 0) + prompt_tokens, tonumber(answer_tokens), turn ~= '', now)
   if status.refused then return limited(status, running, now) end
-  if turn ~= '' then return {'busy', now, turn, count, tonumber(lease) - now} end
+  local place = take_place(chat, waiting, queue, nonce, waits, turn == '', max_waiting, now)
+  if turn ~= '' or place ~= 1 then
+    return {'busy', now, turn, count, turn == '' and 0 or tonumber(lease) - now, place}
+  end
 end
 local messages = forks == '' and count > start and redis.call('LRANGE', history, start - count, -1)
 if is_new and is_torn(history, messages, count, start) then return {'torn', now} end
-if is_new then take_lease(owner, status, created_at, count, now) end
+if is_new then take_lease(owner, status, created_at, count, queue, now) end
 return {'begun', now, count, start, model or '', system or '', forks, agent or '', mark or
   string.sub(nonce, 1, 8), status.cap, messages or {}, status.limit,
   math.max(0, status.remaining - 1), status.reset_ms}

@@ -46,7 +46,7 @@ if log_ms ~= '0' then
   live_logs = live_logs .. nonce .. '@' .. string.format('%d', now + log_ms)
 end
 redis.call('HSET', chat, 'turn', '', 'said', '', 'born', '', 'message_count', revision,
-  'updated_at', now_ms, 'last', nonce, 'ended', ended, 'context', used_tokens,
+  'updated_at', now_ms, 'ended', ended, 'context', used_tokens,
   'prompt_tokens', (prompt_sum or 0) + prompt_tokens,
   'completion_tokens', (completion_sum or 0) + completion_tokens,
   'logs', live_logs, 'title', title or first_title, unpack(fields))

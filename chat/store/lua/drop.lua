@@ -7,8 +7,8 @@
 --#args nonce index message_id chat_id idempotency_field body_hash state log_ms error
 --#args usage_line used_tokens booked
 --#include clock spent member account stored_message once ended
-local turn, counted, born, count, ended_field = unpack(redis.call('HMGET', chat, 'turn', 'counted',
-  'born', 'message_count', 'ended'))
+local turn, counted, born, count, ended_field, queue = unpack(redis.call('HMGET', chat, 'turn',
+  'counted', 'born', 'message_count', 'ended', 'queue'))
 if turn ~= nonce then return stored_message(history, index, message_id) end
 
 -- The first write takes away, which a full Redis allows: what follows it, it does not refuse.
@@ -18,6 +18,10 @@ local is_first = born == nonce and tonumber(count) == 0
 if is_first then
   redis.call('DEL', chat)
   redis.call('ZREM', chats, chat_id)
+  if queue then -- of messages that wait: one of them makes the chat anew
+    redis.call('HSET', chat, 'queue', queue)
+    redis.call('PEXPIRE', chat, 86400000)
+  end
 else
   redis.call('HDEL', chat, 'turn', 'lease', 'began', 'said', 'counted')
   redis.call('HSET', chat, 'ended', ended)

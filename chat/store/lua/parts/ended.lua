@@ -4,6 +4,12 @@ local function has_ended(field, nonce)
   return nonce ~= '' and field and string.find(field, nonce .. '@', 1, true) ~= nil
 end
 
+-- Of a chat that is deleted, what ended is in `once`; it is read only if that may matter.
+local function was_ended(once, field, nonce, resent)
+  return has_ended(field, nonce)
+    or (resent == '1' and has_ended(redis.call('HGET', once, 'ended'), nonce))
+end
+
 local function add_ended(field, nonce, now)
   local kept = {}
   for entry, at in string.gmatch(field or '', '(%x+@(%d+))') do

@@ -6,7 +6,7 @@ end
 
 -- Write what begins a turn, with the keys and arguments of `begin`: the lease, the chat if it is
 -- new, the repeat, what is counted, the log.
-local function take_lease(owner, status, created_at, count, now)
+local function take_lease(owner, status, created_at, count, queue, now)
   local held = status.counted and string.format('%d %d %d', status.tokens, day_of(now), status.cap)
   local fields = {'turn', nonce, 'lease', now + lease_ms, 'began', now, 'said', asked,
     'counted', held or ''}
@@ -17,6 +17,8 @@ local function take_lease(owner, status, created_at, count, now)
     end
   end
   redis.call('HSET', chat, unpack(fields))
+  if queue then give_place_up(chat, waiting, queue, nonce, now) end
+  if queue and not created_at then redis.call('PERSIST', chat) end -- see drop.lua
   if not created_at then redis.call('ZADD', chats, now, chat_id) end
   if idempotency_field ~= '' then
     redis.call('HSET', once, idempotency_field, once_entry(body_hash, count, nonce, 'run'))
