@@ -28,7 +28,9 @@ class Stream:
     `taken_at` is when the client last took something of the backlog.
     """
 
-    __slots__ = "backlog client finished max_backlog over_at read_at source taken_at wait".split()
+    __slots__ = (
+        "backlog client finished max_backlog over_at read_at source taken_at under_way wait".split()
+    )
 
     def __init__(
         self, source: Source, client: socket.socket, finished: Callable[[], object]
@@ -38,7 +40,7 @@ class Stream:
         self.finished = finished
         self.wait: Wait | None = None
         self.backlog = bytearray()
-        self.max_backlog = 0
+        self.max_backlog = self.under_way = 0
         self.read_at = self.over_at = self.taken_at = 0.0
 
     def finish(self) -> None:
