@@ -30,10 +30,13 @@ class DueAt(msgspec.Struct, frozen=True):
 
 
 class WorkDue(msgspec.Struct, frozen=True):
-    """Waits for nothing: `work` is due."""
+    """Waits for nothing: `work` is due; or is once the client has taken what it was sent."""
+
+    when_taken: bool = False
 
 
 WORK_DUE: Final = WorkDue()
+WORK_WHEN_TAKEN: Final = WorkDue(when_taken=True)
 Wait = Readable | DueAt | WorkDue
 
 
@@ -53,21 +56,6 @@ class Flow(Protocol[T_co]):
         """Do the next thing that takes time: a round trip, a connection."""
 
 
-class Source(Flow[bytes], Protocol):
-    """A flow to one client: what comes of it are the bytes for the client's socket."""
-
-    @property
-    def needs_client(self) -> bool:
-        """Whether it is finished when its client leaves; else it goes on to its end, for nobody."""
-
-    @property
-    def max_backlog(self) -> int:
-        """How many bytes may wait for a client that does not read."""
-
-    def finish(self) -> None:
-        """Settle everything, also when it has not ended; takes time, like `work`."""
-
-
 def wait_for(wait: Wait, max_seconds: float) -> None:
     """Block this thread until what is waited for has come about, but not longer than that."""
     if isinstance(wait, Readable):
@@ -82,7 +70,7 @@ def pump(
     """Drive one flow in this thread, to its end or until a moment."""
     while not flow.ended:
         wait = flow.waits_for()
-        if wait is WORK_DUE:
+        if isinstance(wait, WorkDue):
             yield flow.work()
         else:
             wait_for(wait, max(0.0, min(tick_seconds, until - time.monotonic())))

@@ -60,6 +60,7 @@ class TurnResponse:
         self._events: list[Event] = []  # before there is a head
         self.wake: Callable[[], object] = lambda: None  # how another thread says that there is work
         self._framing: Literal["server", "chunked", "close"] = "server"
+        self._protocol, self._common_headers = "", Headers()
         self._set_turn(turn)
 
     def _set_turn(self, turn: Turn) -> None:
