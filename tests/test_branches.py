@@ -115,7 +115,7 @@ def test_an_edit_is_a_turn_with_a_parent(client: Client, model: ModelServer, cha
     assert client.get(f"/{chat_id}").json["message_count"] == 8
     client.say(chat_id, "four")
     assert len(model.requests[-1].body["messages"]) == 5
-    assert client.get(f"/{chat_id}/chat").headers["ETag"].endswith('.10"')
+    assert client.get(f"/{chat_id}/chat").headers["ETag"] == '"10"'
 
 
 def test_a_branch_comes_in_pages(client: Client, chat_id: str) -> None:
@@ -138,8 +138,9 @@ def test_another_branch_comes_in_pages_too(client: Client, chat_id: str) -> None
     whole = client.get(f"/{chat_id}/chat?leaf={leaf}").json
     assert [m["content"] for m in whole[::2]] == ["one", "two"]
     page = client.get(f"/{chat_id}/chat?leaf={leaf}&limit=2")
-    query = page.headers["Link"].partition("<")[2].partition(">")[0]
-    older = client.get(f"/{chat_id}/chat{query}")
+    older = client.get(
+        f"/{chat_id}/chat" + page.headers["Link"].partition("<")[2].partition(">")[0]
+    )
     assert older.json + page.json == whole and "Link" not in older.headers
     assert _contents(client.get(f"/{chat_id}/chat"))[0] == "new start"
 
