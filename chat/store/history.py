@@ -95,7 +95,7 @@ class History(HistoryReader):
             max_waiting=self._max_waiting,
             revision="" if ask is None or ask.revision is None else ask.revision,
             ttl_ms=self._ttl_ms,
-            must_exist=_flag(ask and ask.must_exist),
+            must_exist=_must_exist(ask),
             chat_id=chat.id,
             key_hash=caller.key_hash,
             reads_record=_flag(self._reads_record),
@@ -261,6 +261,13 @@ class History(HistoryReader):
 def _read_running(owner: str, entry: str) -> tuple[ChatRef, str, int]:
     chat_id, nonce, began = entry.split("@")
     return ChatRef(owner, chat_id), nonce, int(began)
+
+
+def _must_exist(ask: Ask | None) -> str:
+    """A message that has waited does not bring a deleted chat back."""
+    if ask is None:
+        return ""
+    return "1" if ask.must_exist else "waited" if ask.has_waited else ""
 
 
 def _flag(on: object) -> str:

@@ -1,9 +1,9 @@
 -- Begin a turn: check the caller and its limits, take the lease, return what the prompt is made of
 -- (no messages of a chat with forks), as {outcome, now, ...} (history.py). It may run twice.
 --#keys chat history log record waiting everybody?
--- everybody: only with a budget for all owners together. nonce '': only read. deadline_ms '': none.
+-- everybody: with a common budget. nonce '': only read. deadline_ms '': none. Limits, ttl 0: none.
 --#args nonce lease_ms deadline_ms asked streamed idempotency_field body_hash look_up waits
--- waits '': not. revision '': any. ttl_ms 0: never expires. Limits: by default; 0: no limit.
+-- waits '': not. must_exist: '1', '', or 'waited': the chat, or its queue. revision '': any.
 --#args max_waiting revision ttl_ms must_exist chat_id key_hash reads_record
 --#args rates daily_tokens concurrent_turns all_tokens
 --#include clock spent is_good read_owner admit count_in expire queue take_place give_place_up
@@ -25,14 +25,14 @@ local is_ours = turn ~= '' and turn == nonce -- the reply to the first attempt w
 
 if not is_ours then
   if known and look_up == '1' then return {'known', now, known} end
-  if must_exist == '1' and not created_at and turn == '' then return {'unknown', now} end
+  local is_there = created_at or turn ~= '' or must_exist == '' or (must_exist ~= '1' and field)
+  if not is_there then return {'unknown', now} end
   local expected = tonumber(revision) or count
   if expected ~= count then
     local first = math.max(math.min(expected, count), count - 1000)
     return {'changed', now, count, redis.call('LRANGE', history, first, -1)}
   end
 end
-
 local status = {limit = 0, remaining = 0, reset_ms = 0}
 if not is_ours and nonce ~= '' then
   local all_spent = everybody and redis.call('HGET', everybody, 'spent')
