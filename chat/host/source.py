@@ -30,7 +30,7 @@ class Stream:
     """
 
     __slots__ = """backlog client finished is_registered is_silent max_backlog
-        over_at read_at source taken_at wait""".split()
+        over_at read_at source taken_at under_way wait""".split()
 
     def __init__(
         self, source: Source, client: socket.socket, finished: Callable[[], object]
@@ -42,7 +42,7 @@ class Stream:
         # Nothing has been written yet; the selector has the client.
         self.is_silent, self.is_registered = True, False
         self.backlog = bytearray()
-        self.max_backlog = 0
+        self.max_backlog = self.under_way = 0
         self.read_at = self.over_at = self.taken_at = 0.0
 
     def finish(self) -> None:
