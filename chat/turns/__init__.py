@@ -1,6 +1,8 @@
 """A turn from begin to end.
 
 turns.py      begin, resume, stop, delete: the whole story
+prompts.py    what a turn continues, and the prompt that is made of it
+plan.py       what is decided about a turn before the model is called
 refusals.py   why a turn is refused
 producer.py   one turn, from the model to its client and into Redis   (a flow)
 waiting.py    a message while its chat is busy                           (a flow)
