@@ -129,7 +129,7 @@ def usage_key(owner: str) -> str:
 
 def waiting_key(owner: str) -> str:
     """The messages of an owner that wait for their chats."""
-    return f"ck:{{{owner}}}:waiting"
+    return f"{_ck}:{{{owner}}}:waiting"
 
 
 def gone_key(owner: str) -> str:
