@@ -93,7 +93,8 @@ class Ask(msgspec.Struct, frozen=True):
 
     Redis keeps it beside the running turn, so that any instance can end a turn whose own has died.
     `if_match`: the chat must have this ETag; `must_exist`: the chat must exist already;
-    `title`: for a chat that has none; `prefers_agents`: use a connected agent, whatever the model;
+    `has_waited`: for another turn; `title`: for a chat that has none; `prefers_agents`: use a connected
+    agent, whatever the model;
     `reasoning`: stream what the model thinks, too.
     """
 
@@ -109,6 +110,7 @@ class Ask(msgspec.Struct, frozen=True):
     repeat: Repeat | None = None
     if_match: str = ""
     must_exist: bool = False
+    has_waited: bool = False
     autocontinue: bool = False
     title: str | None = None
     prefers_agents: bool = False

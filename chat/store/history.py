@@ -91,7 +91,7 @@ class History(HistoryReader):
             max_waiting=self._max_waiting,
             expected=ask.if_match if ask else "",
             keep_ms=self.keep_ms,
-            must_exist=_flag(ask and ask.must_exist),
+            must_exist=_must_exist(ask),
             chat_id=chat.id,
             key_hash=caller.key_hash,
             reads_record=_flag(self._reads_record),
@@ -277,6 +277,13 @@ class History(HistoryReader):
 def _estimate_prompt(ask: Ask) -> int:
     """The tokens of what is new in the prompt."""
     return estimate_tokens(PromptMessage("user", ask.content)) + estimate_text(ask.system or "")
+
+
+def _must_exist(ask: Ask | None) -> str:
+    """A message that has waited does not bring a deleted chat back."""
+    if ask is None:
+        return ""
+    return "1" if ask.must_exist else "waited" if ask.has_waited else ""
 
 
 def _flag(on: object) -> str:

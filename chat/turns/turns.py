@@ -14,6 +14,8 @@ Other requests may follow a turn (`following.py`, `reader.py`), stop it, or end 
 import time
 from functools import partial
 
+from msgspec.structs import replace
+
 from chat.core import branches
 from chat.core.credentials import Caller
 from chat.core.cursors import Cursor
@@ -100,8 +102,7 @@ class Turns:
         Raises ChatkeepError; a refused turn leaves nothing in Redis.
         """
         nonce = new_nonce()
-        begin = partial(self._try_to_begin, caller, chat, ask, cursor, nonce)
-        turn = begin()
+        turn = self._try_to_begin(caller, chat, ask, cursor, nonce)
         if not isinstance(turn, Busy):
             return turn
         if ask.when_busy == "reject" or not self._settings.queue_seconds:
@@ -110,7 +111,7 @@ class Turns:
         message = Waiting(
             chat,
             nonce,
-            begin,
+            partial(self._try_to_begin, caller, chat, replace(ask, has_waited=True), cursor, nonce),
             None if ask.when_busy == "enqueue" else stop,
             time.monotonic() + self._settings.queue_seconds,
             turn,
@@ -192,6 +193,7 @@ class Turns:
 
     def delete(self, chat: ChatRef) -> None:
         """Delete a chat, if there is one; a running turn is stopped first, so that its usage counts."""
+        self._waiting.queue.hold(chat)
         self._recovery.stop(chat, "cancelled")
         closed, used = "", None
         for _ in range(_MAX_TRIES):

@@ -5,7 +5,7 @@
 -- this one may have been run, and what it began may have been ended since.
 --#args nonce lease_ms deadline_ms asked streamed first_title resent
 --#args idempotency_field body_hash look_up
--- waits '': not. expected: the ETag that the chat must have; '': any. keep_ms 0: never expires.
+-- waits '': not. expected: an ETag; '': any. keep_ms 0: for ever. must_exist 'waited': or a queue.
 --#args waits max_waiting expected keep_ms must_exist chat_id key_hash reads_record
 -- Limits: of an owner without its own; 0: no limit. Tokens: of the message, of the largest answer.
 --#args rates daily_tokens concurrent_turns all_tokens prompt_tokens answer_tokens
@@ -34,7 +34,8 @@ if not is_ours then
   if known and not may_run_again(known, body_hash) then
     return {'known', now, known, created_at and 1 or 0}
   end
-  if must_exist == '1' and not created_at then return {'unknown', now} end
+  local is_there = created_at or must_exist == '' or (must_exist == 'waited' and queue)
+  if not is_there then return {'unknown', now} end
   if not is_expected(expected, mark, count, born) then
     return {'changed', now, count, mark or '', unseen(history, expected, mark, count)}
   end
