@@ -29,7 +29,7 @@ from chat.store.users import Users
 from chat.store.vault import Vault
 from chat.turns.owners import Owners
 from chat.turns.turns import Turns
-from chat.web.access_log import write_json_lines
+from chat.web.access_log import RequestEntry, write_json_lines
 from chat.web.apis.account import AccountRoutes
 from chat.web.apis.admin import AdminRoutes
 from chat.web.apis.agents import AgentAuth, AgentRoutes
@@ -52,7 +52,7 @@ def build(settings: Settings) -> Callable[[Request], Response]:
     """The function that answers requests; connections are opened on first use."""
     shutdown = Shutdown()
     shutdown.watch()
-    write_json_lines(settings.google_cloud_project)
+    write_json_lines(settings)
     # Two clients: blocking reads of turn logs must not exhaust the connections of everything else.
     store, blocking = (_store(settings, _REDIS_SECONDS) for _ in range(2))
     vault = Vault(read_encryption_keys(settings.encryption_key))
@@ -85,6 +85,7 @@ def build(settings: Settings) -> Callable[[Request], Response]:
         Access(settings, users),
         max_body_bytes=max_bytes,
         origins=settings.origins,
+        observe=_telemetry(settings),
     )
     return router.answer
 
@@ -96,6 +97,15 @@ def guard_server(settings: Settings) -> None:
     """
     refuse = partial(write_refusal, settings.origins)
     Intake(settings.max_body_bytes, refuse).install()
+
+
+def _telemetry(settings: Settings) -> Callable[[RequestEntry], None] | None:
+    """Traces and metrics, when they are wanted; else the module is not imported."""
+    if not settings.otel_exporter_otlp_endpoint:
+        return None
+    from chat.web.telemetry import Telemetry
+
+    return Telemetry(settings).observe
 
 
 def _agents(settings: Settings, store: Store, vault: Vault) -> Agents:

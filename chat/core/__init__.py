@@ -13,4 +13,5 @@ answer.py       the state of one answer between model and client
 completions.py  codec: the model API's JSON
 sse.py          codec: text/event-stream
 http1.py        codec: the client's half of HTTP/1.1
+otlp.py        codec: spans and metrics, for OpenTelemetry
 """

@@ -4,6 +4,7 @@ turns.py      begin, resume, stop, delete: the whole story
 refusals.py   why a turn is refused
 producer.py   one turn, from the model to its client and into Redis   (a flow)
 reader.py     a turn as followed from any offset, on any instance      (a flow)
+report.py     what the log and traces say of it
 events.py     their first and last event
 recovery.py   end a turn from outside: stop it, or settle a dead one
 owners.py     an owner as a whole: usage, export, erasure

@@ -19,7 +19,7 @@ from chat.core.errors import (
     MethodNotAllowed,
     NotFound,
 )
-from chat.web.access_log import entry_of, open_entry
+from chat.web.access_log import RequestEntry, entry_of, open_entry
 from chat.web.auth.access import Access
 from chat.web.dialects import write_error
 from chat.web.headers import header
@@ -46,6 +46,12 @@ log = logging.getLogger("chatkeep")
 Handler = Callable[..., Response]
 
 
+class ErrorResponse(Response):
+    """A response that the log has a reason for."""
+
+    code = ""
+
+
 class Route(msgspec.Struct, frozen=True, eq=False):
     """`handler(request, caller, **path variables)` answers `method` (GET: also HEAD) on `path`.
 
@@ -69,8 +75,15 @@ class Router:
     """Answers every request in JSON, never with an HTML page of the framework or a traceback."""
 
     def __init__(
-        self, routes: list[Route], access: Access, *, max_body_bytes: int, origins: frozenset[str]
+        self,
+        routes: list[Route],
+        access: Access,
+        *,
+        max_body_bytes: int,
+        origins: frozenset[str],
+        observe: Callable[[RequestEntry], None] | None = None,
     ) -> None:
+        self._observe = observe
         self._access = access
         self._paths: Paths[Route] = Paths(RESERVED)
         for route in routes:
@@ -83,6 +96,7 @@ class Router:
     def answer(self, request: Request) -> Response:
         """Find the handler and call it; any exception becomes an error response."""
         entry = open_entry(request)
+        entry.observe = self._observe
         try:
             response = self._dispatch(request)
         except ChatkeepError as error:
@@ -96,6 +110,8 @@ class Router:
         response.headers.extend([("X-Request-Id", entry.request_id), *_SAFE_HEADERS])
         self._allow_origin(request, response)
         entry.status = response.status_code
+        if isinstance(response, ErrorResponse) and not entry.report:
+            entry.fail(response.code)
         response.call_on_close(entry.write)
         return response
 
@@ -172,7 +188,10 @@ def error_response(
     error: ChatkeepError, write: Callable[[ChatkeepError], object] = write_error
 ) -> Response:
     """An error as a response, encoded by `write`."""
-    return json_response(write(error), error.status, error.headers)
+    body = msgspec.json.encode(write(error))
+    response = ErrorResponse(body, error.status, error.headers, content_type=JSON)
+    response.code = error.code
+    return response
 
 
 def whole_number(request: Request, name: str, *, default: int, minimum: int, maximum: int) -> int:

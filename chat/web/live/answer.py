@@ -55,6 +55,8 @@ class Talk:
             must_exist=must_exist,
         )
 
+        entry_of(request).stream = ask.stream
+
         def begin() -> Turn:
             return self._turns.begin(caller, chat, ask, pause_for(request))
 

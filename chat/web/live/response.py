@@ -67,11 +67,13 @@ class TurnResponse:
         if isinstance(turn, Producer):
             ids = turn.started.ids
             self._context.entry.chat, self._context.entry.turn = ids.chat_id, ids.turn_id
+            self._reported = False
 
     def drive_for(self, seconds: float) -> bool:
         """Drive the turn for a moment, before it is known who answers; whether it goes on."""
         for events in pump(self._turn, until=monotonic() + seconds):
             self._events += events
+        self._report_end()
         return not self._turn.ended
 
     def use_socket(self, protocol: str, headers: Headers) -> None:
@@ -87,7 +89,9 @@ class TurnResponse:
         return self._write(self._turn.on_readable())
 
     def work(self) -> bytes:
-        return self._write([] if self._turn.ended else self._turn.work())
+        events = [] if self._turn.ended else self._turn.work()
+        self._report_end()
+        return self._write(events)
 
     def finish(self) -> None:
         """Drive a turn to its end without a client, so that it is stored; a reader just leaves."""
@@ -96,10 +100,17 @@ class TurnResponse:
             turn.hang_up()
             return
         run_to_end(turn)
+        self._report_end()
         assert turn.ended
-        context.entry.ending, context.entry.tokens = turn.ended.ending, turn.tokens
         if turn.ended.message and context.on_stored:
             context.on_stored(bytes(turn.ended.message))
+
+    def _report_end(self) -> None:
+        """Once: how a turn ended that this instance drives."""
+        turn = self._turn
+        if turn.ended and isinstance(turn, Producer) and not self._reported:
+            self._reported = True
+            self._context.entry.end_turn(turn.report)
 
     def _write(self, events: list[Event]) -> bytes:
         if self.head:
