@@ -3,7 +3,7 @@
 import threading
 import time
 
-from chat.core.otlp import Attributes, Metric, Series, Sender, Value, encode_metrics
+from chat.core.otlp import Attributes, Metric, Sender, Series, Value, encode_metrics
 from chat.turns.report import TurnReport
 from chat.web.access_log import RequestEntry
 
