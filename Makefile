@@ -39,7 +39,7 @@ test-servers: $(VENV)/installed
 	$(BIN)/python -m dev.servers
 
 fuzz: $(VENV)/installed
-	FUZZ_REQUESTS=50000 $(BIN)/python -m pytest -n 4 tests/test_fuzz.py
+	FUZZ_REQUESTS=50000 FUZZ_MUTATIONS=20000 $(BIN)/python -m pytest -n 4 tests/test_fuzz.py tests/test_completions_fuzz.py
 
 chaos: $(VENV)/installed
 	$(BIN)/python -m bench.chaos
@@ -61,6 +61,9 @@ check: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	@if command -v shellcheck >/dev/null; then shellcheck -x deploy.sh dev/*.sh .ci/run; \
+	elif [ -n "$$CI" ]; then echo 'shellcheck is missing'; exit 1; \
+	else echo 'shellcheck is not installed: the shell scripts were not checked'; fi
 
 lock: $(VENV)/installed
 	$(BIN)/uv pip compile -q requirements.in --universal --python-version 3.11 --generate-hashes --no-header -o requirements.txt

@@ -40,7 +40,7 @@ class Telemetry:
         self._collector = _Collector(
             settings.otel_exporter_otlp_endpoint, settings.otel_exporter_otlp_headers
         )
-        self._source = Sender(_resource(settings), "chatkeep", VERSION, SCHEMA)
+        self._sender = Sender(_resource(settings), "chatkeep", VERSION, SCHEMA)
         self._metrics = Metrics()
         self._lock = threading.Lock()
         self._metrics_due_at = 0.0
@@ -50,8 +50,10 @@ class Telemetry:
         """A turn has ended, or a request is answered with an error; never raises."""
         try:
             self._metrics.count(entry)
-            if entry.stream is not None and (spans := _make_spans(entry)):
-                self._collector.send("/v1/traces", encode_spans(self._source, spans))
+            if entry.stream is None:
+                return  # an error is only counted: it is not worth a round trip
+            if spans := _make_spans(entry):
+                self._collector.send("/v1/traces", encode_spans(self._sender, spans))
             if self._metrics_are_due():
                 self._send_metrics()
         except Exception:  # whatever is wrong with it, chats go on
@@ -66,7 +68,7 @@ class Telemetry:
             return True
 
     def _send_metrics(self) -> None:
-        self._collector.send("/v1/metrics", self._metrics.encode(self._source))
+        self._collector.send("/v1/metrics", self._metrics.encode(self._sender))
 
 
 class _Collector:
