@@ -75,15 +75,18 @@ class RequestEntry(msgspec.Struct):
     def write(self) -> None:
         """Log the entry, as an error if it was a fault of the server."""
         failed = self.status >= 500 or (self.report is not None and self.report.ending == "failed")
-        facts = {name: getattr(self, name) for name in _FACTS} | self._turn_facts()
         log.log(
             logging.ERROR if failed else logging.INFO,
             "%s %s %d",
             self.method,
             self.route,
             self.status,
-            extra={"facts": facts},
+            extra={"facts": self.facts()},
         )
+
+    def facts(self) -> dict[str, object]:
+        """What the line has, beside its severity and message; None and "" are left out of it."""
+        return {name: getattr(self, name) for name in _FACTS} | self._turn_facts()
 
     def _turn_facts(self) -> dict[str, object]:
         report = self.report
