@@ -71,7 +71,7 @@ def _licence(name: str) -> str:
         about = metadata.metadata(name)
     except metadata.PackageNotFoundError:
         return ""
-    said = [about.get(field, "") or "" for field in ("License-Expression", "License")]
+    said = [about[field] for field in ("License-Expression", "License") if field in about]
     classes = [c for c in about.get_all("Classifier") or () if c.startswith("License")]
     said += [one.rpartition(" :: ")[2] for one in classes]
     return next((text for text in said if text and "\n" not in text and len(text) < 100), "")

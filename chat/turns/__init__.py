@@ -2,7 +2,10 @@
 
 turns.py      begin, resume, stop, delete: the whole story
 refusals.py   why a turn is refused
+plan.py       what is decided about a turn before the model is called
 producer.py   one turn, from the model to its client and into Redis   (a flow)
+waiting.py    a message while its chat is busy                           (a flow)
+following.py  find the turn to follow, and where to go on
 reader.py     a turn as followed from any offset, on any instance      (a flow)
 report.py     what the log and traces say of it
 events.py     their first and last event
