@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from chat.host.flow import TICK_SECONDS, WORK_DUE, WORK_WHEN_TAKEN, DueAt, Readable, Wait
-from chat.host.sockets import WakeUpPipe, bytes_under_way, close_read, has_closed
+from chat.host.sockets import WakeUpPipe, close_read, has_closed
 from chat.host.source import Source, Stream
 
 _MAX_BACKLOGS = 64 * 1024 * 1024  # of all clients together
@@ -117,7 +117,7 @@ class Relay:
     def _tick(self, stream: Stream) -> None:
         """A turn may have been stopped, or owe a keep-alive; a client may be stuck."""
         now = time.monotonic()
-        if stream.backlog and not self._is_taken(stream, now):
+        if stream.backlog and not stream.is_taken(now, self._client_seconds):
             self._drop_client(stream)
         next_at = stream.read_at + self._tick_seconds
         if next_at <= now:
@@ -126,13 +126,6 @@ class Relay:
                 self._read(stream)
         if not stream.over_at or stream.client:
             self._call_at(next_at, partial(self._tick, stream))
-
-    def _is_taken(self, stream: Stream, now: float) -> bool:
-        """Whether the client takes what it is sent, or has not been idle for too long."""
-        # The system has a buffer too, of megabytes, and shows room in it only when a third is free.
-        if stream.client and (under_way := bytes_under_way(stream.client)) != stream.under_way:
-            stream.under_way, stream.taken_at = under_way, now
-        return now < stream.taken_at + self._client_seconds
 
     def _on_wake(self, stream: Stream) -> None:
         if stream.wait is not None:  # else a worker has it, and it will be asked what is next

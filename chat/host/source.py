@@ -6,6 +6,7 @@ from selectors import BaseSelector
 from typing import Protocol
 
 from chat.host.flow import Flow, Wait
+from chat.host.sockets import bytes_under_way
 
 
 class Source(Flow[bytes], Protocol):
@@ -48,6 +49,13 @@ class Stream:
     def finish(self) -> None:
         self.source.finish()
         self.finished()
+
+    def is_taken(self, now: float, max_idle_seconds: float) -> bool:
+        """Whether the client takes what it is sent, or has not been idle for too long."""
+        # The system has a buffer too, of megabytes, and shows room in it only when a third is free.
+        if self.client and (under_way := bytes_under_way(self.client)) != self.under_way:
+            self.under_way, self.taken_at = under_way, now
+        return now < self.taken_at + max_idle_seconds
 
     def register(self, selector: BaseSelector, event: int, call: Callable[[], object]) -> None:
         """Have `call` called when the client's socket is ready, unless it is waited for already."""
