@@ -15,6 +15,9 @@ from chat.core.otlp import (
     encode_metrics,
     encode_spans,
 )
+from chat.turns.report import TurnReport, TurnTimes
+from chat.web.access_log import RequestEntry
+from chat.web.metrics import Metrics
 from tests.collector import attributes
 
 SOURCE = Sender({"service.name": "x"}, "chatkeep", "1", "https://schema")
@@ -64,3 +67,18 @@ def test_counters_and_histograms_are_cumulative_since_the_process_began() -> Non
     assert list(point.explicit_bounds) == [1.0, 2.0] and attributes(point) == {"k": "v"}
     cumulative = first.sum.aggregation_temporality
     assert cumulative == second.histogram.aggregation_temporality == 2
+
+
+def test_names_that_clients_make_up_do_not_fill_the_memory() -> None:
+    metrics = Metrics()
+    for number in range(600):
+        times = TurnTimes(0, 1, answered_at=2, ended_at=3)
+        report = TurnReport(f"m{number}", "", "completed", "", 1, 200, "", "", 3, 4, times)
+        metrics.count(RequestEntry("", "POST", "", report=report))
+    data = metrics.encode(SOURCE)
+    [of_resource] = ExportMetricsServiceRequest.FromString(data).resource_metrics
+    counted = {m.name: m for m in of_resource.scope_metrics[0].metrics}
+    turns = counted["chatkeep.turns"].sum.data_points
+    assert len(turns) == 501 and sum(point.as_int for point in turns) == 600
+    [rest] = [point for point in turns if "otel.metric.overflow" in attributes(point)]
+    assert rest.as_int == 100
