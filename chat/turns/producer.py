@@ -35,6 +35,7 @@ from chat.store.history import History
 from chat.store.turn_log_writer import LOST, LogBuffer, TurnLogWriter
 from chat.turns.events import ended_as_stored, ended_in_error, error_json, started
 from chat.turns.plan import TurnPlan
+from chat.turns.report import TurnReport, TurnTimes, make_report
 
 _MAX_CONTINUATIONS = 5
 _AGAIN_SECONDS = 0.5
@@ -97,6 +98,8 @@ class Producer:
         )
         self._writer.attach(self._buffer)
         self._began_at = now
+        self._times = TurnTimes(now - store_seconds, now)
+        self._attempts_before = 0
         self._store_away_at: float | None = None
         self._end_at = 0.0
 
@@ -125,9 +128,12 @@ class Producer:
         return self._answer.error if self.ended and not self.ended.message else None
 
     @property
-    def tokens(self) -> int:
-        """What it has used so far, by estimate if need be."""
-        return self._used().tokens if self._answer.offset or self._call.answering else 0
+    def report(self) -> TurnReport:
+        """The facts of a turn that has ended."""
+        assert self.ended
+        nothing = Used(self._plan.model, 0, 0)
+        used = self._used() if self._answer.offset or self._call.answering else nothing
+        return make_report(self._call, self.ended, used, self._times, self._attempts_before)
 
     def waits_for(self) -> Wait:
         if self._answer.ending:
@@ -172,6 +178,7 @@ class Producer:
             return []
         if self._answer.goes_on:
             self._call.drain()
+            self._attempts_before += self._call.attempts
             self._call = self._make_call(self._answer.text, self._used().completion_tokens)
             self._answer.go_on()
         self._call.work()
@@ -188,6 +195,7 @@ class Producer:
         if self._plan.ask.stream:
             text = "".join([event.text for event in events if isinstance(event, Delta)])
             if text:
+                self._times.note_text()
                 self._writer.add(self._buffer, text)
         return events
 
@@ -206,10 +214,12 @@ class Producer:
     def _end(self) -> list[Event]:
         # From here on everything has time-outs of its own: it may take long, but is not stuck.
         self._buffer.driven_at = math.inf
+        self._times.note_answered()
         self._call.drain()
         self.ended = self._settle()
         if self.ended is None:
             return self._answer.tick(time.monotonic())
+        self._times.note_end()
         self._writer.detach(self._buffer)
         self._on_end()
         return [self.ended]

@@ -49,6 +49,12 @@ log = logging.getLogger("chatkeep")
 Handler = Callable[..., Response]
 
 
+class ErrorResponse(Response):
+    """A response that the log has a reason for."""
+
+    code = ""
+
+
 class Route(msgspec.Struct, frozen=True, eq=False):
     """`handler(request, caller, **path variables)` answers `method` (GET: also HEAD) on `path`.
 
@@ -79,7 +85,9 @@ class Router:
         *,
         max_body_bytes: int,
         origins: frozenset[str],
+        observe: Callable[[RequestEntry], None] | None = None,
     ) -> None:
+        self._observe = observe
         self._access = access
         self._relay = relay
         self._paths: Paths[Route] = Paths(RESERVED)
@@ -93,6 +101,7 @@ class Router:
     def answer(self, request: Request) -> Response:
         """Find the handler and call it; any exception becomes an error response."""
         entry = open_entry(request)
+        entry.observe = self._observe
         try:
             response = self._dispatch(request)
         except ChatkeepError as error:
@@ -122,6 +131,7 @@ class Router:
                 self._access.check(caller)
         except ChatkeepError as error:
             entry = open_entry(request)
+            entry.observe = self._observe
             entry.set_route(route.path, {})
             return self._complete(request, entry, error_response(error, route.write_error))
         except Exception:  # it will show again with the body, and be answered
@@ -137,6 +147,8 @@ class Router:
         response.headers.extend([("X-Request-Id", entry.request_id), *_SAFE_HEADERS])
         self._allow_origin(request, response)
         entry.status = response.status_code
+        if isinstance(response, ErrorResponse) and not entry.report:
+            entry.fail(response.code)
         response.call_on_close(entry.write)
         return response
 
@@ -213,7 +225,10 @@ def error_response(
     error: ChatkeepError, write: Callable[[ChatkeepError], object] = write_error
 ) -> Response:
     """An error as a response, encoded by `write`."""
-    return json_response(write(error), error.status, error.headers)
+    body = msgspec.json.encode(write(error))
+    response = ErrorResponse(body, error.status, error.headers, content_type=JSON)
+    response.code = error.code
+    return response
 
 
 def whole_number(request: Request, name: str, *, default: int, minimum: int, maximum: int) -> int:
