@@ -184,7 +184,6 @@ def test_a_chat_that_is_renamed_between_two_pages_is_on_one_of_them(start: Any) 
     assert set(seen) == {f"c{n}" for n in range(6)}
 
 
-@pytest.mark.xfail(strict=True, reason="J1: cut at the last blank")
 @pytest.mark.parametrize(
     "text",
     ["漢字仮名交じり文" * 20, "สวัสดีชาวโลก" * 20, "https://example.com/" + "a" * 200, "word" * 50],
@@ -197,7 +196,6 @@ def test_a_first_message_without_a_blank_gives_a_title_of_its_first_characters(
     assert title.endswith("…") and 10 < len(title) <= 60 and text.startswith(title[:-1])
 
 
-@pytest.mark.xfail(strict=True, reason="J1: an empty title is kept for ever")
 def test_a_chat_that_begins_with_a_picture_gets_a_title(client: Client, chat_id: str) -> None:
     url = {"type": "image_url", "image_url": {"url": "https://example.com/cat.png"}}
     client.say(chat_id, [url])

@@ -10,7 +10,7 @@ from chat.store.vault import Vault
 
 _FIELDS = (
     "created_at updated_at message_count prompt_tokens completion_tokens "
-    "title model system metadata turn"
+    "title model system metadata turn label"
 ).split()
 _SEALED = frozenset({"title", "system", "metadata"})
 
@@ -100,14 +100,16 @@ class Chats:
         return [self._read(chat, row) for chat, row in zip(chats, rows, strict=True)]
 
     def _read(self, chat: ChatRef, row: list[bytes | None]) -> Chat | None:
-        created, updated, count, prompt, completion, title, model, system, metadata, turn = row
+        created, updated, count, prompt, completion, title, model, system, metadata, turn, label = (
+            row
+        )
         if created is None:
             return None
         revision = int(count or 0)
         prompt_tokens, completion_tokens = int(prompt or 0), int(completion or 0)
         return Chat(
             id=chat.id,
-            title=self._text(chat, title),
+            title=self._text(chat, title or label),
             created_at=timestamp(int(created)),
             updated_at=timestamp(int(updated or created)),
             message_count=revision,

@@ -13,7 +13,15 @@ import msgspec
 from chat.core.credentials import KEY_REVOKED, Caller
 from chat.core.errors import KeyRejected, NotFound, StoreUnavailable
 from chat.core.limits import RateStatus
-from chat.core.messages import Ask, ChatRef, TurnRef, Usage, short_title, write_user_message
+from chat.core.messages import (
+    Ask,
+    ChatRef,
+    TurnRef,
+    Usage,
+    label,
+    short_title,
+    write_user_message,
+)
 from chat.core.outcomes import Begun, Busy, Changed, Finished, Known, Limited, NoRecord, Outcome
 from chat.core.usage import Used, oldest_day
 from chat.settings import Settings
@@ -167,11 +175,13 @@ class History(HistoryReader):
     def _changed_fields(self, chat: ChatRef, turn: Finished) -> list[str | bytes | int]:
         """Names and values of the fields of a chat that a turn changes, besides what all change."""
         system = turn.ask.system
+        named = label(turn.ask.content) if self._gives_titles and turn.ref.index == 0 else ""
         values: dict[str, str | bytes | int | None] = {
             "start": turn.start,
             "forks": turn.forks,
             "system": None if system is None else self._vault.seal_text(chat, system),
             "agent": turn.agent or None,
+            "label": self._vault.seal_text(chat, named) if named else None,
         }
         pairs = [(name, value) for name, value in values.items() if value is not None]
         return [part for pair in pairs for part in pair]

@@ -34,6 +34,7 @@ Fields of a chat:
     start                    index in the history of the oldest message in the prompt
     prompt_tokens completion_tokens    sums over all turns
     title model system metadata        as set by PATCH or a turn; metadata is JSON
+    label                    what it is called without a title: "Image", or the name of a file
     turn                     nonce of the running turn, the fencing token; empty: none
     lease                    ms until which the turn must not be taken for dead
     began said               when it began (ms), and what was asked (JSON, messages.Ask)

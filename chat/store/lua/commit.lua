@@ -4,7 +4,7 @@
 --#keys chat history chats log usage record everybody?
 -- index, message_id: those of the answer. deadline_ms '': none. log_ms 0: the turn has no log.
 --#args nonce index message_id chat_id began_ms now_ms deadline_ms user answer
--- first_title: for a chat that never had one. ttl_ms 0: never expires. fields: others, in turn.
+-- first_title: for a chat that has none. ttl_ms 0: never expires. fields: others, in turn.
 --#args prompt_tokens completion_tokens ttl_ms log_ms ending length rest error first_title
 --#args usage_line used_tokens fields...
 --#include clock spent account stored_message expire
@@ -39,7 +39,7 @@ redis.call('HSET', chat, 'turn', '', 'said', '', 'message_count', revision,
   'created_at', created_at or began_ms, 'updated_at', now_ms,
   'prompt_tokens', (prompt_sum or 0) + prompt_tokens,
   'completion_tokens', (completion_sum or 0) + completion_tokens,
-  'logs', live_logs, 'title', title or first_title, unpack(fields))
+  'logs', live_logs, 'title', (title or '') ~= '' and title or first_title, unpack(fields))
 redis.call('ZADD', chats, now_ms, chat_id)
 expire(chat, ttl_ms)
 expire(history, ttl_ms)
