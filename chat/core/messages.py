@@ -154,7 +154,7 @@ def _safe_cut(text: str, at: int) -> int:
         char, before = text[index], text[index - 1]
         if unicodedata.category(char)[0] == "M" or char in _JOINING or before == _JOINER:
             return True
-        return char in _FLAG_LETTERS and before in _FLAG_LETTERS
+        return char in _FLAG_HALVES and before in _FLAG_HALVES
 
     return next((index for index in range(at, at // 2, -1) if not continues(index)), at)
 
@@ -217,7 +217,7 @@ def read_answer(message: bytes) -> AssistantMessage:
 _TITLE_CHARACTERS = 50
 _JOINER = "\u200d"
 _JOINING = frozenset("\u200d\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff")
-_FLAG_LETTERS = frozenset(map(chr, range(0x1F1E6, 0x1F200)))
+_FLAG_HALVES = frozenset(map(chr, range(0x1F1E6, 0x1F200)))
 
 
 class _WithRole(msgspec.Struct, frozen=True):
