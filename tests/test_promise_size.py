@@ -147,7 +147,6 @@ def start(start_briefly: Any, model: ModelServer, own_redis: RedisServer) -> Cal
     return start
 
 
-@pytest.mark.xfail(strict=True, reason="H2: no limit")
 def test_a_prompt_has_a_limit_in_bytes(
     start: Any, model: ModelServer, own_redis: RedisServer, chat_id: str
 ) -> None:
@@ -161,7 +160,6 @@ def test_a_prompt_has_a_limit_in_bytes(
     assert sent[-1]["content"] == "what was in them?" and sent[0]["role"] == "user"
 
 
-@pytest.mark.xfail(strict=True, reason="H2: no limit")
 def test_a_page_of_the_history_has_a_limit_in_bytes_and_its_link_leads_to_the_rest(
     start: Any, own_redis: RedisServer, chat_id: str
 ) -> None:
@@ -197,7 +195,6 @@ def test_an_answer_has_a_limit_in_bytes_and_is_kept_up_to_it(
     assert client.get(f"/{chat_id}/chat").json[1] == message
 
 
-@pytest.mark.xfail(strict=True, reason="H2: no limit")
 def test_memory_holds_whatever_one_owner_has_stored(
     start: Any, own_redis: RedisServer, chat_id: str
 ) -> None:

@@ -49,7 +49,7 @@ def store(own_redis: RedisServer) -> Store:
 
 def values(store: Store, numbers: Iterable[int]) -> list[int]:
     return [
-        int(store.run("ranges", {"history": f"list-{number}"}, ranges=[0, 0])[0])
+        int(store.run("ranges", {"history": f"list-{number}"}, max_bytes=10**6, ranges=[0, 0])[0])
         for number in numbers
     ]
 
@@ -83,7 +83,7 @@ def test_after_an_error_reply_the_connection_is_used_again(
     before = values(store, [1]) and len(own_redis.client().client_list())
     for _ in range(5):
         with pytest.raises(StoreUnavailable):
-            store.run("ranges", {"history": "text"}, ranges=[0, 0])
+            store.run("ranges", {"history": "text"}, max_bytes=10**6, ranges=[0, 0])
         assert values(store, [1]) == [1]
     assert len(own_redis.client().client_list()) == before
 

@@ -8,7 +8,10 @@ from chat.core.usage import Used
 
 
 class Begun(msgspec.Struct, frozen=True):
-    """The lease is ours; `messages` are the stored messages from index `start` on."""
+    """The lease is ours; `messages` are the stored messages from index `start` on.
+
+    Not `whole`: they have many bytes, and have to be read.
+    """
 
     ref: TurnRef
     now_ms: int
@@ -18,6 +21,7 @@ class Begun(msgspec.Struct, frozen=True):
     forks: str
     agent: str
     messages: list[bytes]
+    whole: bool
     rate_status: RateStatus
 
     @property
@@ -101,7 +105,7 @@ class Finished(msgspec.Struct, frozen=True):
     """A turn that has ended, as `History.commit` stores it.
 
     `answer` is the assistant's message as JSON. None in `usage`: the model did not report it; in
-    `start` and `forks`: the chat's stay as they are. `agent`: who answered, if it was an agent.
+    `start` and `forks`: the chat's stay as they are. `replayed_bytes`: of the messages from `start` on. `agent`: who answered, if it was an agent.
     """
 
     ref: TurnRef
@@ -114,5 +118,6 @@ class Finished(msgspec.Struct, frozen=True):
     parent_id: str | None
     usage: Usage | None = None
     start: int | None = None
+    replayed_bytes: int | None = None
     forks: str | None = None
     agent: str = ""

@@ -10,6 +10,7 @@ from chat.core.limits import Limits
 AGENT = "agent"  # as a model: whichever agent is connected
 _OPENAI_URL = "https://api.openai.com/v1"
 _SECRET = {"secret": True}
+_MIB = 1024 * 1024
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +67,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         Meta(ge=1, description="Largest prompt, in estimated tokens; older turns are left out."),
     ] = 100_000
+    max_prompt_bytes: Annotated[
+        int, Meta(ge=1, description="Largest prompt, in bytes; older turns are left out.")
+    ] = 4 * _MIB
+    max_answer_bytes: Annotated[
+        int,
+        Meta(
+            ge=1,
+            description="Largest answer, in bytes; it ends there, with the finish_reason `length`.",
+        ),
+    ] = _MIB
+    max_page_bytes: Annotated[
+        int,
+        Meta(ge=1, description="Largest page of a history, in bytes; Link leads to the next."),
+    ] = 4 * _MIB
     upstream_timeout_seconds: Annotated[
         float, Meta(ge=0.1, description="How long the model may be silent before a turn fails.")
     ] = 120.0

@@ -39,6 +39,7 @@ from chat.store.store import Store
 from chat.store.vault import Vault
 
 _LINES_BEFORE_ADDING_UP = 128
+_MAX_READ_AT_ONCE = 512 * 1024  # what `begin` reads; more than the largest prompt of text
 _TOO_LATE = "The chat store answered too late."
 _GONE = "The chat or this turn was deleted while the model answered."
 
@@ -47,7 +48,7 @@ class History(HistoryReader):
     """Begins and ends turns, and reads what they left."""
 
     def __init__(self, store: Store, vault: Vault, settings: Settings) -> None:
-        super().__init__(store, vault)
+        super().__init__(store, vault, settings)
         self.lease_ms = int(settings.lease_seconds * 1000)
         self._ttl_ms = int(settings.chat_ttl_seconds * 1000)
         self._log_ms = int(settings.log_seconds * 1000)
@@ -89,6 +90,7 @@ class History(HistoryReader):
             daily_tokens=self._limits.daily_token_budget,
             concurrent_turns=self._limits.max_concurrent_turns,
             all_tokens=self._all_tokens,
+            max_bytes=_MAX_READ_AT_ONCE,
         )
         return self._read_begin(chat, nonce, reply)
 
@@ -128,6 +130,7 @@ class History(HistoryReader):
             first_title=self._vault.seal_text(chat, title),
             usage_line=turn.used.line(turn.now_ms),
             used_tokens=turn.used.tokens,
+            replayed="" if turn.replayed_bytes is None else turn.replayed_bytes,
             fields=self._changed_fields(chat, turn),
         )
         return self._read_commit(chat, turn.answer, reply)
@@ -190,7 +193,17 @@ class History(HistoryReader):
         outcome, now_ms, *details = reply
         self._clock.learn(now_ms)
         match outcome, details:
-            case b"begun", [count, start, model, system, forks, agent, messages, *rate_status]:
+            case b"begun", [
+                count,
+                start,
+                model,
+                system,
+                forks,
+                agent,
+                messages,
+                whole,
+                *rate_status,
+            ]:
                 return Begun(
                     TurnRef(count, nonce),
                     now_ms,
@@ -200,6 +213,7 @@ class History(HistoryReader):
                     forks.decode(),
                     agent.decode(),
                     self._vault.open_messages(chat, messages),
+                    bool(whole),
                     RateStatus(*rate_status),
                 )
             case b"busy", [turn, count, left_ms]:

@@ -5,16 +5,20 @@ from typing import Any
 from chat.core import branches
 from chat.core.messages import ChatRef, TurnRef, find_ref, id_of
 from chat.core.outcomes import Look, Page
+from chat.settings import Settings
 from chat.store.keyspace import chat_key, history_key
 from chat.store.redis_clock import RedisClock
 from chat.store.store import Store
 from chat.store.vault import Vault
 
+_MAX_READ_ON = 1024 * 1024
+
 
 class HistoryReader:
     """Reads messages and running turns; changes nothing."""
 
-    def __init__(self, store: Store, vault: Vault) -> None:
+    def __init__(self, store: Store, vault: Vault, settings: Settings) -> None:
+        self._max_page_bytes = settings.max_page_bytes
         self._store = store
         self._vault = vault
         self._clock = RedisClock()
@@ -47,6 +51,7 @@ class HistoryReader:
     ) -> Page | None:
         """The newest `limit` messages before the one named; None when there is no such message.
 
+        Fewer when they have more than MAX_PAGE_BYTES together.
         They are those of the active branch, or those up to `leaf`. `known` is a revision the caller
         has: while it is current, no messages are read.
         """
@@ -61,6 +66,7 @@ class HistoryReader:
             index=ref.index if ref else 0,
             before=before,
             branch="1" if leaf else "",
+            max_bytes=self._max_page_bytes,
         )
         if not reply:
             return None
@@ -79,19 +85,27 @@ class HistoryReader:
             return None
         ranges = branches.path(forks, end)
         if ref := find_ref(before):
-            ranges = [(first, min(last, ref.index)) for first, last in ranges if first <= ref.index]
-            limit += 1  # read the named message too, to check that it exists
-        messages = self.read_ranges(chat, branches.newest(ranges, limit))
-        ids = [id_of(message) for message in messages[-2:]]
-        if (before and before not in ids[-1:]) or (leaf and not before and leaf not in ids):
+            named = self.read_ranges(chat, branches.up_to(ranges, ref.index)[-1:], 1)
+            if [id_of(message) for message in named] != [before]:
+                return None
+            ranges = branches.up_to(ranges, ref.index - 1)
+        newest = branches.newest(ranges, limit)
+        messages = self.read_ranges(chat, newest, self._max_page_bytes)
+        if leaf and not before and leaf not in [id_of(message) for message in messages[-2:]]:
             return None
-        first = branches.length(ranges) - len(messages)
-        return Page(revision, bool(running), first, messages[:-1] if before else messages)
+        return Page(revision, bool(running), branches.length(ranges) - len(messages), messages)
 
-    def read_ranges(self, chat: ChatRef, ranges: branches.Ranges) -> list[bytes]:
-        """The messages of ranges of indexes, whose ends are both included."""
+    def read_ranges(self, chat: ChatRef, ranges: branches.Ranges, max_bytes: int) -> list[bytes]:
+        """The messages of ranges of indexes, both ends included: the newest that fit, at least one."""
         indexes = [index for span in ranges for index in span]
         if not indexes:
             return []
-        stored = self._store.run("ranges", {"history": history_key(chat)}, ranges=indexes)
+        keys = {"history": history_key(chat)}
+        stored = self._store.run("ranges", keys, max_bytes=max_bytes, ranges=indexes)
+        return self._vault.open_messages(chat, stored)
+
+    def read_on(self, chat: ChatRef, first: int) -> list[bytes]:
+        """Some messages from an index on, of all branches; none at the end."""
+        keys = {"history": history_key(chat)}
+        stored = self._store.run("next", keys, first=first, max_bytes=_MAX_READ_ON)
         return self._vault.open_messages(chat, stored)

@@ -32,6 +32,7 @@ Fields of a chat:
     created_at updated_at    ms; without `created_at` the chat does not exist: its first turn runs
     message_count            length of the history = the revision
     start                    index in the history of the oldest message in the prompt
+    bytes                    `<revision> <bytes of the messages from start to there>`
     prompt_tokens completion_tokens    sums over all turns
     title model system metadata        as set by PATCH or a turn; metadata is JSON
     label                    what it is called without a title: "Image", or the name of a file

@@ -16,7 +16,6 @@ from chat.store.users import Users
 from chat.turns.turns import Turns
 
 _CHATS_AT_ONCE = 100
-_MESSAGES_AT_ONCE = 200
 
 
 class Owners:
@@ -53,9 +52,10 @@ class Owners:
         for chat in self._each_chat(owner):
             yield b'{"type":"chat","chat":%b}\n' % msgspec.json.encode(chat)
             ref, name = ChatRef(owner, chat.id), chat.id.encode()
-            for first in range(0, chat.message_count, _MESSAGES_AT_ONCE):
-                place = (first, first + _MESSAGES_AT_ONCE - 1)
-                for message in self._history.read_ranges(ref, [place]):
+            first = 0
+            while messages := self._history.read_on(ref, first):
+                first += len(messages)
+                for message in messages:
                     yield b'{"type":"message","chat_id":"%b","message":%b}\n' % (name, message)
 
     def erase(self, owner: str, *, keep_rate_status: bool) -> None:

@@ -51,6 +51,7 @@ class TurnPlan(msgspec.Struct, frozen=True):
     model: str
     prompt_tokens: int  # by estimate
     start: int | None  # None: it is not kept, because the chat has forks
+    replayed_bytes: int | None
     parent_id: str | None
     forks: str | None  # None: they stay
 
@@ -256,6 +257,7 @@ class Producer:
             parent_id=plan.parent_id,
             usage=turn.usage,
             start=plan.start,
+            replayed_bytes=plan.replayed_bytes,
             forks=plan.forks,
             agent=self._call.agent,
         )

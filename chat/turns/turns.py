@@ -98,6 +98,7 @@ class Turns:
                 model,
                 prompt.tokens,
                 prompt.start if branch.linear else None,
+                prompt.replayed_bytes if branch.linear else None,
                 parent_id,
                 branches.forks_after(begun.forks, begun.revision, branch.leaf),
             ),
@@ -209,11 +210,16 @@ class Turns:
 
     def _find_branch(self, chat: ChatRef, begun: Begun, ask: Ask) -> "_Branch":
         """The messages before the turn; `begin` has read those of a chat without branches."""
+        max_bytes = self._settings.max_prompt_bytes
         if ask.parent_id is None and not begun.forks:
-            return _Branch(begun.messages, begun.start, begun.revision - 1, linear=True)
+            messages, newest = begun.messages, begun.revision - 1
+            if not begun.whole:
+                messages = self._history.read_ranges(chat, [(begun.start, newest)], max_bytes)
+            return _Branch(messages, begun.revision - len(messages), newest, linear=True)
         leaf = branches.parent_index(ask.parent_id, begun.revision)
         ranges = [] if leaf is None else branches.path(branches.read_forks(begun.forks), leaf)
-        messages = self._history.read_ranges(chat, branches.newest(ranges, _MAX_OF_A_BRANCH))
+        ranges_read = branches.newest(ranges, _MAX_OF_A_BRANCH)
+        messages = self._history.read_ranges(chat, ranges_read, max_bytes)
         ids = [branches.ROOT, None, *map(id_of, messages[-2:])]
         if leaf is None or ask.parent_id not in ids:
             raise NotFound(
@@ -231,6 +237,7 @@ class Turns:
             ask.content,
             start=branch.start,
             max_tokens=self._settings.max_prompt_tokens,
+            max_bytes=self._settings.max_prompt_bytes,
         )
 
     def check_model(self, model: str) -> None:
