@@ -180,7 +180,6 @@ def test_a_page_of_the_history_has_a_limit_in_bytes_and_its_link_leads_to_the_re
     assert said == [f"m{n}" for n in range(6)]
 
 
-@pytest.mark.xfail(strict=True, reason="H2: no limit")
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_answer_has_a_limit_in_bytes_and_is_kept_up_to_it(
     start: Any, model: ModelServer, chat_id: str, stream: bool
@@ -210,7 +209,6 @@ def test_memory_holds_whatever_one_owner_has_stored(
     assert set(statuses) == {200}
 
 
-@pytest.mark.xfail(strict=True, reason="H2: no limit")
 def test_memory_holds_whatever_the_model_sends(
     start: Any, model: ModelServer, chat_id: str
 ) -> None:

@@ -10,6 +10,8 @@ Out:  the events each of these returns; once `ending` is set: `stored`, `text`, 
     failed       a streamed answer broke off after its first text     incomplete
     failed       any earlier failure, or it was rolled back           not at all
 
+An answer over `max_bytes` is completed where they are full, with the finish_reason `length`.
+
 The first ending counts. With `continuations` left, a model that stops at the length limit sets
 `goes_on`: the driver then calls it again for more of the same answer. If that call fails, the answer
 is complete as it is.
@@ -24,6 +26,10 @@ from chat.core.messages import Usage
 
 CUT = "The model API broke off in the middle of its answer."
 _UNREADABLE = "The model API's answer cannot be read."
+_TOO_LONG = "The model API's answer is too long to be read."
+# JSON writes a byte with six at most. The rest of an unstreamed answer, or of a chunk: ids, usage.
+_WRITTEN_AS, _AROUND_BYTES = 6, 64 * 1024
+_NO_LIMIT = 2**60
 _ROLLED_BACK = "A newer message replaced this turn; nothing of it is stored."
 
 
@@ -31,7 +37,13 @@ class Answer:
     """One answer of the model; `now` is a monotonic clock in seconds."""
 
     def __init__(
-        self, *, stream: bool, keepalive_seconds: float, now: float, continuations: int = 0
+        self,
+        *,
+        stream: bool,
+        keepalive_seconds: float,
+        now: float,
+        max_bytes: int = _NO_LIMIT,
+        continuations: int = 0,
     ) -> None:
         self.ending: Ending | None = None
         self.stored = False
@@ -40,6 +52,9 @@ class Answer:
         self.usage: Usage | None = None
         self.offset = 0
         self.goes_on = False
+        self.was_cut = False
+        self._bytes_left = max_bytes
+        self._most_unread = max_bytes * _WRITTEN_AS + _AROUND_BYTES
         self._continuations = continuations
         self._usage_before: Usage | None = None
         self._continued = False
@@ -47,6 +62,7 @@ class Answer:
         self._stream = stream
         self._decoder = sse.Decoder()
         self._body: list[bytes] = []
+        self._body_bytes = 0
         self._keepalive_seconds = keepalive_seconds
         self._quiet_since = now
 
@@ -62,8 +78,7 @@ class Answer:
     def receive(self, piece: bytes, now: float) -> list[Event]:
         """Decode bytes of the upstream's answer; returns the events."""
         if not self._stream:
-            self._body.append(piece)
-            return []
+            return self._gather(piece)
         events: list[Event] = []
         for data in self._decoder.receive(piece):
             if self.ending or self.goes_on:  # ignore anything after [DONE]
@@ -72,6 +87,8 @@ class Answer:
                 self._complete()
             else:
                 events += self._read_part(data)
+        if self._decoder.pending > self._most_unread:
+            self.fail(UpstreamRefused(_TOO_LONG))
         if events:
             self._quiet_since = now
         return events
@@ -81,6 +98,8 @@ class Answer:
         if self.ending or self.goes_on:
             return []
         events = [] if self._stream else self._read_part(b"".join(self._body))
+        if self.ending:
+            return events
         whole = self.finish_reason or (not self._stream and self.offset)
         if whole:
             self._complete()
@@ -92,7 +111,7 @@ class Answer:
         """The model has been called again, to continue."""
         self.goes_on, self._continued = False, True
         self._continuations -= 1
-        self._decoder, self._body = sse.Decoder(), []
+        self._decoder, self._body, self._body_bytes = sse.Decoder(), [], 0
         self._usage_before, self.finish_reason = self.usage, None
 
     def fail(self, error: ChatkeepError) -> None:
@@ -126,6 +145,19 @@ class Answer:
         self._quiet_since = now
         return [KeepAlive()]
 
+    def _gather(self, piece: bytes) -> list[Event]:
+        """Keep a piece of an unstreamed answer; more than it can have is not waited for."""
+        self._body.append(piece)
+        self._body_bytes += len(piece)
+        if self.ending or self._body_bytes <= self._most_unread:
+            return []
+        text = completions.read_beginning(b"".join(self._body))
+        self._body = []
+        if not text:
+            self.fail(UpstreamRefused(_TOO_LONG))
+            return []
+        return self._add(text)
+
     def _complete(self) -> None:
         if self.finish_reason == "length" and self._continuations:
             self.goes_on = True
@@ -147,8 +179,16 @@ class Answer:
         if part.usage:
             self.usage = part.usage + self._usage_before if self._usage_before else part.usage
         self.finish_reason = part.finish_reason or self.finish_reason
-        if not part.text:
-            return []
-        self._pieces.append(part.text)
-        self.offset += len(part.text)
-        return [Delta(part.text, self.offset)]
+        return self._add(part.text) if part.text else []
+
+    def _add(self, text: str) -> list[Event]:
+        """Take text; of what is too much, only the beginning."""
+        size = len(text) if text.isascii() else len(text.encode())
+        if size > self._bytes_left:
+            text = text.encode()[: self._bytes_left].decode(errors="ignore")
+            self.was_cut, self.finish_reason = True, "length"
+            self._end("completed")
+        self._bytes_left -= size
+        self._pieces.append(text)
+        self.offset += len(text)
+        return [Delta(text, self.offset)] if text else []

@@ -97,6 +97,21 @@ def decode(data: bytes) -> Part:
     return Part(text, choice.finish_reason, completion.usage, None)
 
 
+def read_beginning(data: bytes) -> str:
+    """The text of a completion as far as it has come; "" where there is none."""
+    begins = re.search(rb'"content"\s*:\s*"', data)
+    if not begins:
+        return ""
+    text = re.compile(rb'(?:[^"\\]++|\\u[0-9a-fA-F]{4}|\\[^u])*+').match(data, begins.end())
+    return _decode_text(text[0]) if text else ""
+
+
+def _decode_text(raw: bytes) -> str:
+    """A JSON string without its quotes; a character that is not whole is left out."""
+    text = json.loads(b'"%b"' % raw.decode(errors="ignore").encode(), strict=False)
+    return str(text).encode("utf-16", "surrogatepass").decode("utf-16", "ignore")
+
+
 def _decode_again(data: bytes) -> _Completion:
     """Decode by the standard library, which accepts lone surrogates (half an emoji)."""
     try:

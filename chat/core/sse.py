@@ -31,6 +31,11 @@ class Decoder:
                 self._data = []
         return events
 
+    @property
+    def pending(self) -> int:
+        """Bytes of the event that is not complete yet."""
+        return len(self._tail) + sum(map(len, self._data))
+
     def _add_data(self, line: bytes) -> None:
         name, _, value = line.partition(b":")
         if name == b"data":

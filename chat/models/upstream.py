@@ -26,6 +26,7 @@ _MAX_WAIT_SECONDS = 120
 _CONNECT_SECONDS = 5.0
 _SEND_SECONDS = 30.0
 _DRAIN_SECONDS = 0.1
+_MAX_ERROR_BYTES = 64 * 1024
 _READ_BYTES = 65536  # more than a TLS record: a select() would not show decrypted leftovers
 log = logging.getLogger("chatkeep")
 
@@ -198,7 +199,7 @@ class Call:
             self.answering = True
             return body if body or self._response.complete else None
         self._error_body += body
-        if self._response.complete:
+        if self._response.complete or len(self._error_body) > _MAX_ERROR_BYTES:
             self._fail()
         return None
 

@@ -92,6 +92,7 @@ class Producer:
             stream=ask.stream,
             keepalive_seconds=settings.keepalive_seconds,
             now=now,
+            max_bytes=settings.max_answer_bytes,
             continuations=_MAX_CONTINUATIONS if ask.autocontinue else 0,
         )
         self._buffer = LogBuffer(plan.chat, begun.ref, history.lease_ms, begun.now_ms)
@@ -197,7 +198,10 @@ class Producer:
     def _end(self) -> list[Event]:
         # From here on everything has time-outs of its own: it may take long, but is not stuck.
         self._buffer.driven_at = math.inf
-        self._call.drain()
+        if self._answer.was_cut:
+            self._call.close()  # there is no end to it
+        else:
+            self._call.drain()
         self.ended = self._settle()
         if self.ended is None:
             return self._answer.tick(time.monotonic())
