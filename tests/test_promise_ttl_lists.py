@@ -123,7 +123,6 @@ def test_a_chat_whose_messages_were_evicted_is_a_chat_again_with_its_next_messag
     assert len(client.get(f"/{chat_id}/chat?before={before}").json) == 2
 
 
-@pytest.mark.xfail(strict=True, reason="F3: the list forgets by age")
 def test_a_chat_that_does_not_expire_is_not_hidden_and_not_forgotten(
     start: Any, own_redis: RedisServer, chat_id: str
 ) -> None:
@@ -147,7 +146,6 @@ def test_a_chat_that_has_expired_is_in_no_list(
     assert traces_of(own_redis, chat_id) == []
 
 
-@pytest.mark.xfail(strict=True, reason="F4: it moves up past the reader")
 def test_an_export_that_is_read_slowly_loses_no_chat_that_is_used_meanwhile(
     start_briefly: Any, model: ModelServer, own_redis: RedisServer
 ) -> None:
@@ -169,7 +167,6 @@ def test_an_export_that_is_read_slowly_loses_no_chat_that_is_used_meanwhile(
     assert chats == {f"c{n}" for n in range(count)}
 
 
-@pytest.mark.xfail(strict=True, reason="F4: it moves up past the reader")
 def test_a_chat_that_is_renamed_between_two_pages_is_on_one_of_them(start: Any) -> None:
     client = start()
     for n in range(6):

@@ -8,10 +8,7 @@ from chat.core.usage import Used
 
 
 class Begun(msgspec.Struct, frozen=True):
-    """The lease is ours; `messages` are the stored messages from index `start` on.
-
-    Not `whole`: they have many bytes, and have to be read.
-    """
+    """The lease is ours; `messages` are the stored messages from index `start` on."""
 
     ref: TurnRef
     now_ms: int
@@ -21,12 +18,16 @@ class Begun(msgspec.Struct, frozen=True):
     forks: str
     agent: str
     messages: list[bytes]
-    whole: bool
     rate_status: RateStatus
 
     @property
     def revision(self) -> int:
         return self.ref.index
+
+    @property
+    def whole(self) -> bool:
+        """Whether all messages were read; those with many bytes, and a chat's with forks, were not."""
+        return len(self.messages) == self.revision - self.start
 
 
 class Busy(msgspec.Struct, frozen=True):
@@ -76,6 +77,18 @@ class Page(msgspec.Struct, frozen=True):
     running: bool
     first: int
     messages: list[bytes]
+
+
+class ListCursor(msgspec.Struct, frozen=True):
+    """Where a list goes on: after the entry of this score and id, on a way that began at `top` (ms).
+
+    `rising` "1": to the entries that have moved up since; "0": to older ones.
+    """
+
+    top: str
+    rising: str
+    score: str
+    id: str
 
 
 class Look(msgspec.Struct, frozen=True):

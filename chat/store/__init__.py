@@ -11,6 +11,7 @@ history_reader.py   messages: the running turn, pages, branches
 turn_log.py         the log of a streamed turn: its entries, reading, stopping
 turn_log_writer.py  the thread that writes the logs and keeps leases
 chats.py            chats as a whole: create, describe, change, list, delete
+list_page.py        pages of lists: of an owner's chats, of owners
 users.py            owners: keys, limits, usage
 agent_pool.py       agents of all instances, and the instances' inboxes
 """

@@ -1,10 +1,14 @@
 """The chats of an owner in Redis, without their messages."""
 
+from collections.abc import Iterator
+
 import msgspec
 
 from chat.core.messages import Chat, ChatRef, TurnRef, Usage, timestamp
+from chat.core.outcomes import ListCursor
 from chat.settings import Settings
 from chat.store.keyspace import chat_key, chats_key, history_key, log_key
+from chat.store.list_page import ListPage, read_list_page
 from chat.store.store import Store
 from chat.store.vault import Vault
 
@@ -13,6 +17,8 @@ _FIELDS = (
     "title model system metadata turn label"
 ).split()
 _SEALED = frozenset({"title", "system", "metadata"})
+_IDS_AT_ONCE = 1000
+_MAX_EMPTY_PAGES = 50
 
 
 class Chats:
@@ -22,6 +28,7 @@ class Chats:
         self._store = store
         self._vault = vault
         self._ttl_ms = int(settings.chat_ttl_seconds * 1000)
+        self._max_page_bytes = settings.max_page_bytes
 
     def find_chat(self, chat: ChatRef) -> Chat | None:
         """A chat, or None when it does not exist."""
@@ -71,28 +78,52 @@ class Chats:
             turn, logs = changed
 
     def list_chats(
-        self, owner: str, limit: int, after: tuple[str, str] | None
-    ) -> tuple[list[Chat], tuple[str, str] | None]:
-        """The newest chats after the cursor (updated_at in ms, chat id), and the next cursor."""
-        last_score, last_id = after or ("", "")
-        reply = self._store.run(
-            "chats",
-            {"chats": chats_key(owner)},
-            limit=limit + 1,  # one more, to see whether there is a next page
-            last_score=last_score,
-            last_id=last_id,
-            ttl_ms=self._ttl_ms,
-        )
-        ids = [chat_id.decode() for chat_id in reply[::2]]
-        if not ids:
-            return [], None
-        chats = self._describe([ChatRef(owner, chat_id) for chat_id in ids[:limit]])
-        cursor = (reply[2 * limit - 1].decode(), ids[limit - 1]) if len(ids) > limit else None
-        return [chat for chat in chats if chat], cursor
+        self, owner: str, limit: int, after: ListCursor | None = None
+    ) -> tuple[list[Chat], ListCursor | None]:
+        """Chats, the newest first, and the cursor of the next page.
+
+        Who reads all pages misses none: those that have moved up meanwhile come once more at the
+        end. No chats although there is a next page: very many have expired.
+        """
+        chats: list[Chat] = []
+        for _ in range(_MAX_EMPTY_PAGES):
+            page = read_list_page(self._store, chats_key(owner), limit, after)
+            chats, after = self._read_chats(owner, page), page.next
+            if chats or after is None:
+                break
+        return chats, after
+
+    def list_ids(self, owner: str) -> Iterator[str]:
+        """The id of every chat, once; some may not exist any more."""
+        seen: set[str] = set()
+        after = None
+        while True:
+            page = read_list_page(self._store, chats_key(owner), _IDS_AT_ONCE, after)
+            new = [chat_id for chat_id, _ in page.entries if chat_id not in seen]
+            yield from new
+            seen.update(new)
+            if (after := page.next) is None:
+                return
 
     def ping(self) -> None:
         """Raises StoreUnavailable unless Redis answers."""
         self._store.ping()
+
+    def _read_chats(self, owner: str, page: "ListPage") -> list[Chat]:
+        """The chats of a page; shortens the page if they have too many bytes."""
+        chats = [ChatRef(owner, chat_id) for chat_id, _ in page.entries]
+        if not chats:
+            return []
+        rows = self._store.run(
+            "list",
+            {"chats": chats_key(owner), "hashes": [chat_key(chat) for chat in chats]},
+            fields=" ".join(_FIELDS),
+            max_bytes=self._max_page_bytes,
+            ids=[chat.id for chat in chats],
+        )
+        page.shorten(len(rows))
+        found = [self._read(chat, row) for chat, row in zip(chats, rows, strict=False)]
+        return [chat for chat in found if chat]
 
     def _describe(self, chats: list[ChatRef]) -> list[Chat | None]:
         keys = {"hashes": [chat_key(chat) for chat in chats]}

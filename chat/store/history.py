@@ -201,7 +201,6 @@ class History(HistoryReader):
                 forks,
                 agent,
                 messages,
-                whole,
                 *rate_status,
             ]:
                 return Begun(
@@ -213,7 +212,6 @@ class History(HistoryReader):
                     forks.decode(),
                     agent.decode(),
                     self._vault.open_messages(chat, messages),
-                    bool(whole),
                     RateStatus(*rate_status),
                 )
             case b"busy", [turn, count, left_ms]:

@@ -15,6 +15,7 @@ from chat.core.credentials import ANONYMOUS, KEY_REVOKED, Caller, UserKey, make_
 from chat.core.errors import KeyRejected, NotFound
 from chat.core.usage import DAY_MS, UsageRow, oldest_day, read_line
 from chat.store.keyspace import OWNERS_KEY, all_keys_of, chats_key, gone_key, record_key, usage_key
+from chat.store.list_page import read_list_page
 from chat.store.store import Store
 
 LIMITS = ("rate_limit", "daily_token_budget", "max_concurrent_turns")
@@ -154,20 +155,12 @@ class Users:
         return User(owner, key, {name: fields[name] for name in LIMITS if name in fields})
 
     def _owners(self) -> Iterator[str]:
-        after: tuple[str, str] | None = ("", "")
-        while after:
-            score, last_id = after
-            found = self._store.run(
-                "chats",
-                {"chats": OWNERS_KEY},
-                limit=_PAGE_SIZE,
-                last_score=score,
-                last_id=last_id,
-                ttl_ms=0,
-            )
-            yield from (owner.decode() for owner in found[::2])
-            is_full = len(found) == 2 * _PAGE_SIZE
-            after = (found[-1].decode(), found[-2].decode()) if is_full else None
+        after = None
+        while True:
+            page = read_list_page(self._store, OWNERS_KEY, _PAGE_SIZE, after)
+            yield from (owner for owner, _ in page.entries)
+            if (after := page.next) is None:
+                return
 
 
 def _no_such_user() -> NotFound:

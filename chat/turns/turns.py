@@ -41,7 +41,6 @@ from chat.turns.recovery import Recovery
 from chat.turns.refusals import changed, refused, same_turn
 
 _ASK_AGAIN_SECONDS = 0.5
-_CHATS_AT_ONCE = 100
 _MAX_OF_A_BRANCH = 2000
 _BUSY = "Another turn of this chat is running."
 
@@ -142,9 +141,8 @@ class Turns:
 
     def delete_all(self, owner: str) -> None:
         """Delete every chat of an owner."""
-        while chats := self._chats.list_chats(owner, _CHATS_AT_ONCE, None)[0]:
-            for chat in chats:
-                self.delete(ChatRef(owner, chat.id))
+        for chat_id in self._chats.list_ids(owner):
+            self.delete(ChatRef(owner, chat_id))
 
     def preview(self, caller: Caller, chat: ChatRef, ask: Ask) -> tuple[str, Prompt]:
         """The model, and exactly what would be sent to it."""

@@ -1,5 +1,6 @@
 -- Begin a turn: check the caller and its limits, take the lease, return what the prompt is made of
--- (no messages of a chat with forks, or with many bytes to replay). Run again with the same nonce, it changes nothing.
+-- (not the messages of a chat with forks, or with many bytes). Run again with the same nonce, it
+-- changes nothing.
 -- Returns {outcome, now, ...}; history.py reads the outcomes.
 --#keys chat history log record everybody?
 -- everybody: only with a budget for all owners together. nonce '': only read. deadline_ms '': none.
@@ -7,7 +8,8 @@
 -- revision '': any. ttl_ms 0: never expires. Limits: of an owner without its own; 0: no limit.
 --#args revision ttl_ms must_exist chat_id key_hash reads_record
 --#args rates daily_tokens concurrent_turns all_tokens max_bytes
---#include clock spent is_good read_owner admit count_in expire collect
+--#include clock spent is_good read_owner admit count_in expire
+--#include collect read_newest replayed_bytes read_replay
 
 -- A command that waited in a frozen Redis must not take a lease for a caller who has given up.
 local now = clock()
@@ -18,7 +20,8 @@ local owner = reads_record == '1' and read_owner(record, key_hash) or {}
 if key_hash ~= '' and not is_good(owner.key, now) then return {'rejected', now} end
 if reads_record == '1' and not owner.created_at then return {'no_record', now} end
 
-local turn, lease, count, start, model, system, known, created_at, forks, agent, bytes = unpack(redis.call(
+local turn, lease, count, start, model, system, known, created_at, forks, agent,
+  bytes = unpack(redis.call(
   'HMGET', chat, 'turn', 'lease', 'message_count', 'start', 'model', 'system', idempotency_field,
   'created_at', 'forks', 'agent', 'bytes'))
 turn, count, start, forks = turn or '', tonumber(count or 0), tonumber(start or 0), forks or ''
@@ -30,9 +33,7 @@ if not is_ours then
   local expected = tonumber(revision) or count
   if expected ~= count then
     local first = math.max(math.min(expected, count), count - 1000)
-    local messages = {}
-    collect(messages, history, first, count - 1, tonumber(max_bytes), math.huge)
-    return {'changed', now, count, reversed(messages)}
+    return {'changed', now, count, read_newest(history, first, count - 1, max_bytes)}
   end
 end
 
@@ -55,9 +56,6 @@ if not is_ours and nonce ~= '' then
   expire(chat, ttl_ms)
 end
 
-local is_small = count == start or (replayed_bytes(bytes, count) or math.huge) <= tonumber(max_bytes)
-local messages = forks == '' and is_small and count > start
-  and redis.call('LRANGE', history, start - count, -1)
+local messages = forks == '' and read_replay(history, count, start, bytes, max_bytes)
 return {'begun', now, count, start, model or '', system or '', forks, agent or '', messages or {},
-  is_small and 1 or 0,
   status.limit, math.max(0, status.remaining - 1), status.reset_ms}

@@ -4,7 +4,8 @@
 --#keys chat history chats log usage record everybody?
 -- index, message_id: those of the answer. deadline_ms '': none. log_ms 0: the turn has no log.
 --#args nonce index message_id chat_id began_ms now_ms deadline_ms user answer
--- replayed: bytes of the messages from `start` on, '' = unknown. first_title: for a chat that has none. ttl_ms 0: never expires. fields: others, in turn.
+-- replayed: bytes of the messages from `start` on ('' = unknown). first_title: if it has none.
+-- ttl_ms 0: never expires. fields: others, in turn.
 --#args prompt_tokens completion_tokens ttl_ms log_ms ending length rest error first_title
 --#args usage_line used_tokens replayed fields...
 --#include clock spent account stored_message expire
@@ -41,7 +42,7 @@ redis.call('HSET', chat, 'turn', '', 'said', '', 'message_count', revision,
   'completion_tokens', (completion_sum or 0) + completion_tokens,
   'bytes', replayed ~= '' and string.format('%d %d', revision, replayed + #user + #answer) or '',
   'logs', live_logs, 'title', (title or '') ~= '' and title or first_title, unpack(fields))
-redis.call('ZADD', chats, now_ms, chat_id)
+redis.call('ZADD', chats, now, chat_id) -- by the clock that pages of the list go by
 expire(chat, ttl_ms)
 expire(history, ttl_ms)
 

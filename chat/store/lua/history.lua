@@ -6,7 +6,7 @@
 -- Returns {revision, whether a turn is running, index of the first message, messages}, without
 -- messages when the known revision is current; {revision, whether a turn is running, forks} when
 -- the chat has forks or a branch is asked for; or false when there is no message of that id.
---#include stored_message collect
+--#include stored_message collect replayed_bytes
 local count, turn, forks, start, bytes = unpack(redis.call('HMGET', chat, 'message_count', 'turn',
   'forks', 'start', 'bytes'))
 local revision, running = tonumber(count or 0), (turn or '') ~= '' and 1 or 0

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import re
 from functools import partial
 from urllib.parse import urlencode
 
@@ -10,7 +11,7 @@ from flask import Request, Response
 from chat.core.credentials import Caller
 from chat.core.errors import InvalidRequest, NotFound, StoreUnavailable
 from chat.core.messages import ChatRef, id_of
-from chat.core.outcomes import Page
+from chat.core.outcomes import ListCursor, Page
 from chat.settings import VERSION
 from chat.web.apis.base import ChatRoutes
 from chat.web.dialects import native
@@ -21,6 +22,7 @@ from chat.web.routes import Route, json_response, whole_number
 
 _MAX_MESSAGES = 1000
 _MAX_CHATS = 100
+_CURSOR = re.compile(r"([0-9]{1,15}):([01]):([0-9]{1,15}):([A-Za-z0-9._~-]{0,128})")
 
 
 class NativeRoutes(ChatRoutes):
@@ -147,20 +149,24 @@ class NativeRoutes(ChatRoutes):
         return json_response(state)
 
 
-def _write_cursor(key: tuple[str, str] | None) -> str | None:
-    return key and base64.urlsafe_b64encode(":".join(key).encode()).decode().rstrip("=")
+def _write_cursor(cursor: ListCursor | None) -> str | None:
+    if cursor is None:
+        return None
+    text = ":".join((cursor.top, cursor.rising, cursor.score, cursor.id))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def _read_cursor(cursor: str) -> tuple[str, str] | None:
+def _read_cursor(cursor: str) -> ListCursor | None:
     if not cursor:
         return None
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
-        updated, _, chat_id = base64.b64decode(padded, b"-_", validate=True).decode().partition(":")
+        text = base64.b64decode(padded, b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
-        updated = chat_id = ""
-    if not (updated.isascii() and updated.isdigit() and chat_id):
+        text = ""
+    match = _CURSOR.fullmatch(text)
+    if not match:
         raise InvalidRequest(
             "`cursor` is not a cursor of this API.", param="cursor", code="invalid_cursor"
         )
-    return updated, chat_id
+    return ListCursor(*match.groups())

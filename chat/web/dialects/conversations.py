@@ -1,5 +1,6 @@
 """`/conversations`: titles, parent_id, autocontinue."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from chat.core.messages import Ask, AssistantMessage, Chat, UserMessage, plain_text
@@ -34,7 +35,7 @@ def write_messages(
     ]
 
 
-def write_conversations(chats: list[Chat]) -> object:
+def write_conversations(chats: Iterable[Chat]) -> object:
     """The answer of GET /conversations."""
     return [
         {

@@ -21,10 +21,3 @@ local function reversed(list)
   for i = #list, 1, -1 do result[#result + 1] = list[i] end
   return result
 end
-
--- The field `bytes` of a chat, `<revision> <bytes of the messages from start on>`; false when a
--- later revision has not been added up.
-local function replayed_bytes(field, revision)
-  local of, bytes = string.match(field or '', '^(%d+) (%d+)$')
-  return tonumber(of) == revision and tonumber(bytes)
-end
