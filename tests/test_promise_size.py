@@ -232,7 +232,6 @@ def assert_over_quota(reply: Reply) -> None:
     assert int(reply.headers["Retry-After"]) >= 1
 
 
-@pytest.mark.xfail(strict=True, reason="H3: no quota")
 def test_an_owner_has_so_many_chats_and_no_more(start: Any, model: ModelServer) -> None:
     base = start(AUTH="keys", ADMIN_KEY=ADMIN_KEY, MAX_CHATS_PER_OWNER="3").client.base
     (_, user), (_, other) = new_user(base), new_user(base)
@@ -253,14 +252,12 @@ def test_an_owner_has_so_many_chats_and_no_more(start: Any, model: ModelServer) 
     assert_over_quota(user.say("and-again", "x"))
 
 
-@pytest.mark.xfail(strict=True, reason="H3: no quota")
 def test_chats_that_have_expired_do_not_count(start: Any) -> None:
     client = start(MAX_CHATS_PER_OWNER="2", CHAT_TTL_SECONDS="1").client
     assert [client.say(f"c{n}", "x").status for n in range(3)] == [200, 200, 429]
     assert wait_until(lambda: client.say("c4", "x").status == 200, 5)
 
 
-@pytest.mark.xfail(strict=True, reason="H3: no quota")
 def test_an_owner_stores_so_many_bytes_and_no_more(start: Any) -> None:
     base = start(AUTH="keys", ADMIN_KEY=ADMIN_KEY, MAX_STORED_BYTES_PER_OWNER="50000").client.base
     (_, user), (_, other) = new_user(base), new_user(base)
@@ -275,7 +272,6 @@ def test_an_owner_stores_so_many_bytes_and_no_more(start: Any) -> None:
     assert user.request("DELETE", "/me").status == 204
 
 
-@pytest.mark.xfail(strict=True, reason="H3: no quota")
 def test_messages_at_once_do_not_pass_the_quota_of_bytes(start: Any) -> None:
     client = start(MAX_STORED_BYTES_PER_OWNER="50000").client
     with ThreadPoolExecutor(10) as pool:

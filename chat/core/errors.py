@@ -14,6 +14,7 @@
       BodyTooLarge          413
       PromptTooLong         413
       RateLimited           429  rate_limited budget_exhausted
+      QuotaExceeded         429  the owner has as many chats, or bytes stored, as it may have
       InternalError         500  a bug; the log has the details
       UpstreamRefused       502  the model API refused the request, or broke off
       UpstreamUnavailable   503  the model API failed after all retries; nothing was stored
@@ -157,6 +158,17 @@ class RateLimited(ChatkeepError):
 
     status = 429
     code = "rate_limited"
+
+
+class QuotaExceeded(ChatkeepError):
+    """The owner has as many chats, or as many bytes stored, as it may have; `what` names which."""
+
+    status = 429
+    code = "quota_exceeded"
+
+    def __init__(self, what: str) -> None:
+        most = "as many chats" if what == "chats" else "as many bytes stored"
+        super().__init__(f"You have {most} as you may have. Delete a chat.", retry_after=3600)
 
 
 class InternalError(ChatkeepError):

@@ -63,11 +63,17 @@ class Limited(msgspec.Struct, frozen=True):
     running: list[tuple[ChatRef, str, int]]
 
 
+class OverQuota(msgspec.Struct, frozen=True):
+    """The owner may not have more `what`: chats or bytes."""
+
+    what: str
+
+
 class NoRecord(msgspec.Struct, frozen=True):
     """The owner has no record yet."""
 
 
-Outcome = Begun | Busy | Known | Changed | Limited | NoRecord
+Outcome = Begun | Busy | Known | Changed | Limited | OverQuota | NoRecord
 
 
 class Page(msgspec.Struct, frozen=True):

@@ -72,10 +72,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 4 * _MIB
     max_answer_bytes: Annotated[
         int,
-        Meta(
-            ge=1,
-            description="Largest answer, in bytes; it ends there, with the finish_reason `length`.",
-        ),
+        Meta(ge=1, description="Largest answer, in bytes; there it ends, by reason of `length`."),
     ] = _MIB
     max_page_bytes: Annotated[
         int,
@@ -161,6 +158,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 0
     max_concurrent_turns: Annotated[
         int, Meta(ge=0, description="Turns per owner that may run at once; 0: no limit.")
+    ] = 0
+    max_chats_per_owner: Annotated[
+        int, Meta(ge=0, description="Chats that an owner may have; 0: no limit.")
+    ] = 0
+    max_stored_bytes_per_owner: Annotated[
+        int,
+        Meta(ge=0, description="Bytes that an owner may store, from now on counted; 0: no limit."),
     ] = 0
     global_daily_token_budget: Annotated[
         int,

@@ -1,13 +1,16 @@
 """The chats of an owner in Redis, without their messages."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import msgspec
 
+from chat.core.errors import QuotaExceeded
 from chat.core.messages import Chat, ChatRef, TurnRef, Usage, timestamp
 from chat.core.outcomes import ListCursor
 from chat.settings import Settings
-from chat.store.keyspace import chat_key, chats_key, history_key, log_key
+from chat.store.keyspace import chat_key, chats_key, history_key, log_key, sizes_key
 from chat.store.list_page import ListPage, read_list_page
 from chat.store.store import Store
 from chat.store.vault import Vault
@@ -19,6 +22,8 @@ _FIELDS = (
 _SEALED = frozenset({"title", "system", "metadata"})
 _IDS_AT_ONCE = 1000
 _MAX_EMPTY_PAGES = 50
+_SWEPT_AT_ONCE = 100
+_MAX_SWEPT_PAGES = 10
 
 
 class Chats:
@@ -28,6 +33,8 @@ class Chats:
         self._store = store
         self._vault = vault
         self._ttl_ms = int(settings.chat_ttl_seconds * 1000)
+        self._max_chats = settings.max_chats_per_owner
+        self._max_stored = settings.max_stored_bytes_per_owner
         self._max_page_bytes = settings.max_page_bytes
 
     def find_chat(self, chat: ChatRef) -> Chat | None:
@@ -36,9 +43,21 @@ class Chats:
 
     def create(self, chat: ChatRef) -> int:
         """Create a chat, if it does not exist, and return when it was created (ms)."""
-        keys = {"chat": chat_key(chat), "chats": chats_key(chat.owner)}
-        created_at: int = self._store.run("create", keys, chat_id=chat.id, ttl_ms=self._ttl_ms)
-        return created_at
+        keys = {
+            "chat": chat_key(chat),
+            "chats": chats_key(chat.owner),
+            "sizes": sizes_key(chat.owner),
+        }
+        create = partial(
+            self._store.run,
+            "create",
+            keys,
+            chat_id=chat.id,
+            ttl_ms=self._ttl_ms,
+            max_chats=self._max_chats,
+            max_stored=self._max_stored,
+        )
+        return self._within_quota(chat.owner, create)
 
     def retitle(self, chat: ChatRef, title: str) -> None:
         """Replace a chat's title, unless a person has set it."""
@@ -55,9 +74,51 @@ class Chats:
             "chat": chat_key(chat),
             "chats": chats_key(chat.owner),
             "history": history_key(chat),
+            "sizes": sizes_key(chat.owner),
         }
-        reply = self._store.run("patch", keys, chat_id=chat.id, ttl_ms=self._ttl_ms, fields=pairs)
-        return bool(reply)
+        patch = partial(
+            self._store.run,
+            "patch",
+            keys,
+            chat_id=chat.id,
+            ttl_ms=self._ttl_ms,
+            max_stored=self._max_stored,
+            fields=pairs,
+        )
+        return bool(self._within_quota(chat.owner, patch))
+
+    def _within_quota(self, owner: str, run: Callable[[], int | bytes]) -> int:
+        """What a script returns; run once more without expired chats. Raises QuotaExceeded."""
+        reply = run()
+        if isinstance(reply, bytes):
+            self.sweep(owner)
+            reply = run()
+        if isinstance(reply, bytes):
+            raise QuotaExceeded(reply.decode())
+        return reply
+
+    def sweep(self, owner: str) -> None:
+        """Forget expired chats: some of those that have not been used for longest."""
+        after: ListCursor | None = ListCursor("0", "1", "0", "")
+        for _ in range(_MAX_SWEPT_PAGES):
+            page = read_list_page(self._store, chats_key(owner), _SWEPT_AT_ONCE, after)
+            ids = [chat_id for chat_id, _ in page.entries]
+            rows = self._read_rows(owner, ids, "created_at") if ids else []
+            after = page.next
+            if after is None or not all(created for (created,) in rows):
+                return
+
+    def _read_rows(self, owner: str, ids: list[str], fields: str) -> list[Any]:
+        """Fields of chats, of the first ones that fit; removes from the list what has expired."""
+        hashes = [chat_key(ChatRef(owner, chat_id)) for chat_id in ids]
+        rows: list[Any] = self._store.run(
+            "list",
+            {"chats": chats_key(owner), "sizes": sizes_key(owner), "hashes": hashes},
+            fields=fields,
+            max_bytes=self._max_page_bytes,
+            ids=ids,
+        )
+        return rows
 
     def delete(self, chat: ChatRef) -> None:
         """Delete a chat and everything that belongs to it, if it exists."""
@@ -70,6 +131,7 @@ class Chats:
                 "chat": chat_key(chat),
                 "history": history_key(chat),
                 "chats": chats_key(chat.owner),
+                "sizes": sizes_key(chat.owner),
                 "logs": [log_key(chat, nonce) for nonce in nonces if nonce],
             }
             changed = self._store.run("delete", keys, chat_id=chat.id, turn=turn, ended_logs=logs)
@@ -114,13 +176,7 @@ class Chats:
         chats = [ChatRef(owner, chat_id) for chat_id, _ in page.entries]
         if not chats:
             return []
-        rows = self._store.run(
-            "list",
-            {"chats": chats_key(owner), "hashes": [chat_key(chat) for chat in chats]},
-            fields=" ".join(_FIELDS),
-            max_bytes=self._max_page_bytes,
-            ids=[chat.id for chat in chats],
-        )
+        rows = self._read_rows(owner, [chat.id for chat in chats], " ".join(_FIELDS))
         page.shorten(len(rows))
         found = [self._read(chat, row) for chat, row in zip(chats, rows, strict=False)]
         return [chat for chat in found if chat]

@@ -22,7 +22,17 @@ from chat.core.messages import (
     short_title,
     write_user_message,
 )
-from chat.core.outcomes import Begun, Busy, Changed, Finished, Known, Limited, NoRecord, Outcome
+from chat.core.outcomes import (
+    Begun,
+    Busy,
+    Changed,
+    Finished,
+    Known,
+    Limited,
+    NoRecord,
+    Outcome,
+    OverQuota,
+)
 from chat.core.usage import Used, oldest_day
 from chat.settings import Settings
 from chat.store.history_reader import HistoryReader
@@ -33,6 +43,7 @@ from chat.store.keyspace import (
     history_key,
     log_key,
     record_key,
+    sizes_key,
     usage_key,
 )
 from chat.store.store import Store
@@ -52,6 +63,8 @@ class History(HistoryReader):
         self.lease_ms = int(settings.lease_seconds * 1000)
         self._ttl_ms = int(settings.chat_ttl_seconds * 1000)
         self._log_ms = int(settings.log_seconds * 1000)
+        self._max_chats = settings.max_chats_per_owner
+        self._max_stored = settings.max_stored_bytes_per_owner
         self._gives_titles = settings.titles != "off"
         self._limits = limits = settings.limits
         self._rates = limits.rates
@@ -71,7 +84,12 @@ class History(HistoryReader):
         repeat = ask.repeat if ask else None
         reply = self._store.run(
             "begin",
-            {**self._keys(chat, nonce), "record": record_key(chat.owner), **self._everybody},
+            {
+                **self._keys(chat, nonce),
+                "record": record_key(chat.owner),
+                "sizes": sizes_key(chat.owner),
+                **self._everybody,
+            },
             nonce=nonce,
             lease_ms=self.lease_ms,
             deadline_ms=self._clock.deadline_ms,
@@ -91,6 +109,8 @@ class History(HistoryReader):
             concurrent_turns=self._limits.max_concurrent_turns,
             all_tokens=self._all_tokens,
             max_bytes=_MAX_READ_AT_ONCE,
+            max_chats=self._max_chats,
+            max_stored=self._max_stored,
         )
         return self._read_begin(chat, nonce, reply)
 
@@ -108,7 +128,6 @@ class History(HistoryReader):
             {
                 **self._keys(chat, turn.ref.nonce),
                 **self._accounts(chat),
-                "chats": chats_key(chat.owner),
             },
             nonce=turn.ref.nonce,
             index=turn.ref.index + 1,
@@ -131,6 +150,7 @@ class History(HistoryReader):
             usage_line=turn.used.line(turn.now_ms),
             used_tokens=turn.used.tokens,
             replayed="" if turn.replayed_bytes is None else turn.replayed_bytes,
+            max_stored=self._max_stored,
             fields=self._changed_fields(chat, turn),
         )
         return self._read_commit(chat, turn.answer, reply)
@@ -148,6 +168,8 @@ class History(HistoryReader):
             nonce=ref.nonce,
             index=ref.index + 1,
             message_id=ref.message_id,
+            chat_id=chat.id,
+            max_stored=self._max_stored,
             idempotency_field=ask.repeat.field if ask.repeat else "",
             log_ms=self._log_ms if ask.stream else 0,
             error=self._vault.seal(chat, error),
@@ -164,6 +186,7 @@ class History(HistoryReader):
         return {
             "chat": chat_key(chat),
             "history": history_key(chat),
+            "chats": chats_key(chat.owner),
             "log": log_key(chat, nonce),
         }
 
@@ -172,6 +195,7 @@ class History(HistoryReader):
         return {
             "usage": usage_key(chat.owner),
             "record": record_key(chat.owner),
+            "sizes": sizes_key(chat.owner),
             **self._everybody,
         }
 
@@ -224,6 +248,8 @@ class History(HistoryReader):
             case b"limited", [reason, *rate_status, running]:
                 turns = [_read_running(chat.owner, entry) for entry in running.decode().split()]
                 return Limited(reason.decode(), RateStatus(*rate_status), now_ms, turns)
+            case b"over_quota", [what]:
+                return OverQuota(what.decode())
             case b"no_record", []:
                 return NoRecord()
             case b"unknown", []:

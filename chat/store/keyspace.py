@@ -3,6 +3,7 @@
 `{owner}` is the hash tag of a cluster: all keys that one script touches lie in the same slot.
 
     ck:{owner}:chats                  ZSET    chat id -> updated_at (ms); an owner's chats
+    ck:{owner}:sizes                  HASH    chat id -> its bytes, '' -> of all; only with a quota
     ck:{owner}:chat:<chat>            HASH    one chat, and its running turn; fields below
     ck:{owner}:history:<chat>         LIST    its messages as JSON, oldest first; only appended to
     ck:{owner}:log:<chat>:<nonce>     STREAM  the log of one streamed turn; entries: turn_log.py
@@ -85,6 +86,11 @@ def log_key(chat: ChatRef, nonce: str) -> str:
 def chats_key(owner: str) -> str:
     """The list of an owner's chats."""
     return f"ck:{{{owner}}}:chats"
+
+
+def sizes_key(owner: str) -> str:
+    """How many bytes an owner's chats have, where that is limited."""
+    return f"ck:{{{owner}}}:sizes"
 
 
 def record_key(owner: str) -> str:

@@ -14,7 +14,15 @@ import msgspec
 from chat.core.credentials import ANONYMOUS, KEY_REVOKED, Caller, UserKey, make_key, masked
 from chat.core.errors import KeyRejected, NotFound
 from chat.core.usage import DAY_MS, UsageRow, oldest_day, read_line
-from chat.store.keyspace import OWNERS_KEY, all_keys_of, chats_key, gone_key, record_key, usage_key
+from chat.store.keyspace import (
+    OWNERS_KEY,
+    all_keys_of,
+    chats_key,
+    gone_key,
+    record_key,
+    sizes_key,
+    usage_key,
+)
 from chat.store.list_page import read_list_page
 from chat.store.store import Store
 
@@ -107,7 +115,7 @@ class Users:
             fields = [part for pair in counted.items() for part in pair]
             gone = gone_key(owner)
             self._store.write([("HSET", gone, *fields), ("PEXPIRE", gone, DAY_MS)])
-        own = [record_key(owner), usage_key(owner), chats_key(owner)]
+        own = [record_key(owner), usage_key(owner), chats_key(owner), sizes_key(owner)]
         self._store.write([("DEL", key) for key in own])
         # Left by turns that have begun since, or died before their first message was stored.
         self._store.delete_matching(all_keys_of(owner))

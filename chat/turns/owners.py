@@ -75,4 +75,6 @@ class Owners:
             "daily_token_budget": budget or None,
             "max_concurrent_turns": turns or None,
             "max_output_tokens": settings.max_output_tokens or None,
+            "max_chats": settings.max_chats_per_owner or None,
+            "max_stored_bytes": settings.max_stored_bytes_per_owner or None,
         }

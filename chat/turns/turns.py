@@ -22,10 +22,21 @@ from chat.core.errors import (
     ChatkeepError,
     InvalidRequest,
     NotFound,
+    QuotaExceeded,
     TurnInProgress,
 )
 from chat.core.messages import Ask, ChatRef, TurnRef, find_ref, id_of, new_nonce, read_answer
-from chat.core.outcomes import Begun, Busy, Changed, Known, Limited, Look, NoRecord, Outcome
+from chat.core.outcomes import (
+    Begun,
+    Busy,
+    Changed,
+    Known,
+    Limited,
+    Look,
+    NoRecord,
+    Outcome,
+    OverQuota,
+)
 from chat.core.prompt import Prompt
 from chat.host.shutdown import Shutdown
 from chat.models.choice import Models
@@ -162,7 +173,7 @@ class Turns:
     def _take_lease(self, caller: Caller, chat: ChatRef, ask: Ask, pause: Pause) -> Begun | TurnRef:
         """Wait for the chat's lease; the turn with this idempotency key, if there is one."""
         give_up = time.monotonic() + self._settings.queue_seconds
-        nonce = new_nonce()
+        nonce, swept = new_nonce(), False
         while True:
             outcome = self._attempt(caller, chat, nonce, ask)
             match outcome:
@@ -174,6 +185,11 @@ class Turns:
                     raise changed(outcome)
                 case Limited():
                     self._make_room(outcome)
+                case OverQuota(what=what):
+                    if swept:
+                        raise QuotaExceeded(what)
+                    self._chats.sweep(chat.owner)
+                    swept = True
                 case Busy(alive=False):
                     self._recovery.settle_if_dead(chat)
                 case Busy():

@@ -1,15 +1,14 @@
 -- Begin a turn: check the caller and its limits, take the lease, return what the prompt is made of
--- (not the messages of a chat with forks, or with many bytes). Run again with the same nonce, it
--- changes nothing.
+-- (not those of a chat with forks, or with many bytes). Run again, it changes nothing.
 -- Returns {outcome, now, ...}; history.py reads the outcomes.
---#keys chat history log record everybody?
+--#keys chat history chats log record sizes everybody?
 -- everybody: only with a budget for all owners together. nonce '': only read. deadline_ms '': none.
 --#args nonce lease_ms deadline_ms asked streamed idempotency_field body_hash look_up
 -- revision '': any. ttl_ms 0: never expires. Limits: of an owner without its own; 0: no limit.
 --#args revision ttl_ms must_exist chat_id key_hash reads_record
---#args rates daily_tokens concurrent_turns all_tokens max_bytes
---#include clock spent is_good read_owner admit count_in expire
---#include collect read_newest replayed_bytes read_replay
+--#args rates daily_tokens concurrent_turns all_tokens max_bytes max_chats max_stored
+--#include clock spent is_good read_owner admit count_in expire collect read_newest replayed_bytes
+--#include read_replay add_bytes over_quota take_room
 
 -- A command that waited in a frozen Redis must not take a lease for a caller who has given up.
 local now = clock()
@@ -19,11 +18,9 @@ if deadline_ms ~= '' and now > tonumber(deadline_ms) then return {'late', now} e
 local owner = reads_record == '1' and read_owner(record, key_hash) or {}
 if key_hash ~= '' and not is_good(owner.key, now) then return {'rejected', now} end
 if reads_record == '1' and not owner.created_at then return {'no_record', now} end
-
-local turn, lease, count, start, model, system, known, created_at, forks, agent,
-  bytes = unpack(redis.call(
-  'HMGET', chat, 'turn', 'lease', 'message_count', 'start', 'model', 'system', idempotency_field,
-  'created_at', 'forks', 'agent', 'bytes'))
+local turn, lease, count, start, model, system, known, created_at, forks, agent, bytes = unpack(
+  redis.call('HMGET', chat, 'turn', 'lease', 'message_count', 'start', 'model', 'system',
+  idempotency_field, 'created_at', 'forks', 'agent', 'bytes'))
 turn, count, start, forks = turn or '', tonumber(count or 0), tonumber(start or 0), forks or ''
 local is_ours = turn ~= '' and turn == nonce -- the reply to the first attempt was lost
 
@@ -47,6 +44,8 @@ if not is_ours and nonce ~= '' then
       owner.running or ''}
   end
   if turn ~= '' then return {'busy', now, turn, count, tonumber(lease) - now} end
+  local over = take_room(chats, sizes, chat_id, not created_at, asked, max_chats, max_stored, now)
+  if over then return {'over_quota', now, over} end
 
   redis.call('HSET', chat, 'turn', nonce, 'lease', now + lease_ms, 'began', now, 'said', asked,
     'counted', status.counted and '1' or '', unpack(idempotency_field ~= '' and

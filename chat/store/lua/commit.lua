@@ -1,14 +1,14 @@
 -- End a turn: store both its messages, end its log, free the lease, book what it used.
 -- Returns {'stored', now, lines of usage}; {'settled', message} when the turn was stored before, by
 -- this caller or another; {'gone'} when it was dropped or its chat deleted; or {'late', now}.
---#keys chat history chats log usage record everybody?
+--#keys chat history chats log usage record sizes everybody?
 -- index, message_id: those of the answer. deadline_ms '': none. log_ms 0: the turn has no log.
 --#args nonce index message_id chat_id began_ms now_ms deadline_ms user answer
 -- replayed: bytes of the messages from `start` on ('' = unknown). first_title: if it has none.
 -- ttl_ms 0: never expires. fields: others, in turn.
 --#args prompt_tokens completion_tokens ttl_ms log_ms ending length rest error first_title
---#args usage_line used_tokens replayed fields...
---#include clock spent account stored_message expire
+--#args usage_line used_tokens replayed max_stored fields...
+--#include clock spent account stored_message expire add_bytes held_bytes growth
 
 -- The nonce is the fencing token. A second commit, of a zombie or of this caller whose first reply
 -- was lost, changes nothing and gets what was stored.
@@ -35,6 +35,7 @@ if log_ms ~= '0' then
   live_logs = live_logs .. nonce .. '@' .. string.format('%d', now + log_ms)
 end
 
+local bytes = #user + #answer + growth(chat, fields, max_stored) - held_bytes(chat, max_stored)
 local revision = redis.call('RPUSH', history, user, answer)
 redis.call('HSET', chat, 'turn', '', 'said', '', 'message_count', revision,
   'created_at', created_at or began_ms, 'updated_at', now_ms,
@@ -43,6 +44,7 @@ redis.call('HSET', chat, 'turn', '', 'said', '', 'message_count', revision,
   'bytes', replayed ~= '' and string.format('%d %d', revision, replayed + #user + #answer) or '',
   'logs', live_logs, 'title', (title or '') ~= '' and title or first_title, unpack(fields))
 redis.call('ZADD', chats, now, chat_id) -- by the clock that pages of the list go by
+add_bytes(sizes, chat_id, bytes, max_stored)
 expire(chat, ttl_ms)
 expire(history, ttl_ms)
 

@@ -1,9 +1,10 @@
 -- Read fields of the chats of a page, as many chats as fit into so many bytes, at least one.
 -- A chat that does not exist any more is removed from the list.
---#keys chats hashes...
+--#keys chats sizes hashes...
 -- fields: their names. ids: those of the chats whose hashes are given.
 --#args fields max_bytes ids...
 -- Returns a list of values for each chat that was read.
+--#include forget_bytes
 local names, rows, gone, room = {}, {}, {}, tonumber(max_bytes)
 for name in string.gmatch(fields, '%S+') do names[#names + 1] = name end
 
@@ -14,5 +15,8 @@ for i, hash in ipairs(hashes) do
   rows[i] = row
   if not row[1] and redis.call('EXISTS', hash) == 0 then gone[#gone + 1] = ids[i] end
 end
-for _, id in ipairs(gone) do redis.call('ZREM', chats, id) end
+for _, id in ipairs(gone) do
+  redis.call('ZREM', chats, id)
+  forget_bytes(sizes, id)
+end
 return rows
