@@ -11,6 +11,7 @@ from redis.cluster import RedisCluster
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
+from chat.host.gate import give_memory_back
 from chat.host.intake import Intake
 from chat.host.relay import Relay
 from chat.host.shutdown import Shutdown
@@ -50,6 +51,7 @@ _MAX_CONNECTIONS = 4096
 
 def build(settings: Settings) -> Callable[[Request], Response]:
     """The function that answers requests; connections are opened on first use."""
+    give_memory_back()
     shutdown = Shutdown()
     shutdown.watch()
     write_json_lines(settings.google_cloud_project)

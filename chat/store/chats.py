@@ -22,6 +22,7 @@ _FIELDS = (
 _SEALED = frozenset({"title", "system", "metadata"})
 _IDS_AT_ONCE = 1000
 _MAX_EMPTY_PAGES = 50
+_MAX_LIST_BYTES = 512 * 1024
 _SWEPT_AT_ONCE = 100
 _MAX_SWEPT_PAGES = 10
 
@@ -35,7 +36,6 @@ class Chats:
         self._ttl_ms = int(settings.chat_ttl_seconds * 1000)
         self._max_chats = settings.max_chats_per_owner
         self._max_stored = settings.max_stored_bytes_per_owner
-        self._max_page_bytes = settings.max_page_bytes
 
     def find_chat(self, chat: ChatRef) -> Chat | None:
         """A chat, or None when it does not exist."""
@@ -115,7 +115,7 @@ class Chats:
             "list",
             {"chats": chats_key(owner), "sizes": sizes_key(owner), "hashes": hashes},
             fields=fields,
-            max_bytes=self._max_page_bytes,
+            max_bytes=_MAX_LIST_BYTES,
             ids=ids,
         )
         return rows

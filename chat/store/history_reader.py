@@ -5,6 +5,7 @@ from typing import Any
 from chat.core import branches
 from chat.core.messages import ChatRef, TurnRef, find_ref, id_of
 from chat.core.outcomes import Look, Page
+from chat.host.gate import Gate
 from chat.settings import Settings
 from chat.store.keyspace import chat_key, history_key
 from chat.store.redis_clock import RedisClock
@@ -12,12 +13,15 @@ from chat.store.store import Store
 from chat.store.vault import Vault
 
 _MAX_READ_ON = 1024 * 1024
+_LARGE_AT_ONCE = 3
+SMALL_PAGE_BYTES = 256 * 1024
 
 
 class HistoryReader:
     """Reads messages and running turns; changes nothing."""
 
     def __init__(self, store: Store, vault: Vault, settings: Settings) -> None:
+        self.large = Gate(_LARGE_AT_ONCE)
         self._max_page_bytes = settings.max_page_bytes
         self._store = store
         self._vault = vault
@@ -47,11 +51,18 @@ class HistoryReader:
         return message if message.startswith(b'{"id":"%b"' % ref.message_id.encode()) else None
 
     def load(
-        self, chat: ChatRef, *, limit: int, before: str = "", known: str = "", leaf: str = ""
+        self,
+        chat: ChatRef,
+        *,
+        limit: int,
+        before: str = "",
+        known: str = "",
+        leaf: str = "",
+        most: int = 0,
     ) -> Page | None:
         """The newest `limit` messages before the one named; None when there is no such message.
 
-        Fewer when they have more than MAX_PAGE_BYTES together.
+        Fewer when they have more than MAX_PAGE_BYTES together; `most`: than so many bytes.
         They are those of the active branch, or those up to `leaf`. `known` is a revision the caller
         has: while it is current, no messages are read.
         """
@@ -66,17 +77,17 @@ class HistoryReader:
             index=ref.index if ref else 0,
             before=before,
             branch="1" if leaf else "",
-            max_bytes=self._max_page_bytes,
+            max_bytes=most or self._max_page_bytes,
         )
         if not reply:
             return None
         if len(reply) == 3:
-            return self._load_branch(chat, reply, limit, before, leaf)
+            return self._load_branch(chat, reply, limit, before, leaf, most or self._max_page_bytes)
         revision, running, first, messages = reply
         return Page(revision, bool(running), first, self._vault.open_messages(chat, messages))
 
     def _load_branch(
-        self, chat: ChatRef, reply: list[Any], limit: int, before: str, leaf: str
+        self, chat: ChatRef, reply: list[Any], limit: int, before: str, leaf: str, most: int
     ) -> Page | None:
         revision, running, text = reply
         forks = branches.read_forks(text.decode())
@@ -90,7 +101,7 @@ class HistoryReader:
                 return None
             ranges = branches.up_to(ranges, ref.index - 1)
         newest = branches.newest(ranges, limit)
-        messages = self.read_ranges(chat, newest, self._max_page_bytes)
+        messages = self.read_ranges(chat, newest, most)
         if leaf and not before and leaf not in [id_of(message) for message in messages[-2:]]:
             return None
         return Page(revision, bool(running), branches.length(ranges) - len(messages), messages)

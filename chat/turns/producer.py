@@ -42,6 +42,10 @@ _SHUTTING_DOWN = "This instance is shutting down; nothing was stored."
 log = logging.getLogger("chatkeep")
 
 
+def _not_again(text: str) -> ModelCall:
+    raise InternalError("The model is called once.")
+
+
 class TurnPlan(msgspec.Struct, frozen=True):
     """What is decided about a turn before the model is called."""
 
@@ -174,6 +178,8 @@ class Producer:
         now = time.monotonic()
         if self._call.answering and not self.upstream_seconds:
             self.upstream_seconds = now - self._began_at
+            if not self._plan.ask.autocontinue:
+                self._make_call = _not_again  # which lets go of the prompt
         if piece is None:
             return self._answer.tick(now)
         events = self._answer.receive(piece, now) if piece else self._answer.upstream_ended()

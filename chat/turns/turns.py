@@ -12,19 +12,14 @@ Other requests may follow a turn (`reader.py`), stop it, or end it after its ins
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import msgspec
 
 from chat.core import branches
 from chat.core import prompt as prompts
 from chat.core.credentials import Caller
-from chat.core.errors import (
-    ChatkeepError,
-    InvalidRequest,
-    NotFound,
-    QuotaExceeded,
-    TurnInProgress,
-)
+from chat.core.errors import ChatkeepError, InvalidRequest, NotFound, QuotaExceeded, TurnInProgress
 from chat.core.messages import Ask, ChatRef, TurnRef, find_ref, id_of, new_nonce, read_answer
 from chat.core.outcomes import (
     Begun,
@@ -93,13 +88,18 @@ class Turns:
         if isinstance(begun, TurnRef):
             return self._follow(chat, begun, 0)
         try:
-            branch = self._find_branch(chat, begun, ask)
-            prompt = self._build_prompt(begun, branch, ask)
-            parent_id = id_of(branch.messages[-1]) if branch.messages else None
-            model, call = self._models.open(chat, begun, ask, prompt, parent_id)
+            with nullcontext() if begun.whole else self._history.large:
+                return self._start(chat, begun, ask, began_at)
         except ChatkeepError:
             self._history.drop(chat, begun.ref, ask)
             raise
+
+    def _start(self, chat: ChatRef, begun: Begun, ask: Ask, began_at: float) -> Producer:
+        """Call the model for a turn that has begun."""
+        branch = self._find_branch(chat, begun, ask)
+        prompt = self._build_prompt(begun, branch, ask)
+        parent_id = id_of(branch.messages[-1]) if branch.messages else None
+        model, call = self._models.open(chat, begun, ask, prompt, parent_id)
         return Producer(
             TurnPlan(
                 chat,
@@ -160,8 +160,9 @@ class Turns:
         self._recovery.settle_if_dead(chat)
         begun = self._attempt(caller, chat, "", None)
         assert isinstance(begun, Begun)
-        branch = self._find_branch(chat, begun, ask)
-        return self._models.name(begun, ask), self._build_prompt(begun, branch, ask)
+        with nullcontext() if begun.whole else self._history.large:
+            branch = self._find_branch(chat, begun, ask)
+            return self._models.name(begun, ask), self._build_prompt(begun, branch, ask)
 
     def _attempt(self, caller: Caller, chat: ChatRef, nonce: str, ask: Ask | None) -> Outcome:
         outcome = self._history.begin(chat, caller, nonce, ask)

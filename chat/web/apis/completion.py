@@ -46,8 +46,12 @@ class CompletionRoutes(ChatRoutes):
         """A JSON array, one conversation at a time: all of them may be more than memory holds."""
         separator = b"["
         for chat in chats:
-            messages = self._load_messages(ChatRef(owner, chat.id))
-            written = completion.write_conversation(chat.id, chat.created_at, messages)
-            yield separator + msgspec.json.encode(written)
+            yield separator + self._write_one(owner, chat)
             separator = b","
         yield b"]" if separator == b"," else b"[]"
+
+    def _write_one(self, owner: str, chat: Chat) -> bytes:
+        with self._history.large:
+            messages = self._load_messages(ChatRef(owner, chat.id))
+            written = completion.write_conversation(chat.id, chat.created_at, messages)
+            return msgspec.json.encode(written)

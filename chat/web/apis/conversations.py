@@ -44,8 +44,9 @@ class ConversationsRoutes(ChatRoutes):
         found = self._chats.find_chat(chat)
         if found is None:
             raise NotFound("There is no such conversation.", code="chat_not_found")
-        messages = self._load_messages(chat)
-        return json_response(conversations.write_messages(chat_id, messages, found.model))
+        with self._history.large:
+            messages = self._load_messages(chat)
+            return json_response(conversations.write_messages(chat_id, messages, found.model))
 
     def delete_all(self, request: Request, caller: Caller) -> Response:
         """Delete all your conversations."""

@@ -13,6 +13,7 @@ from chat.core.errors import InvalidRequest, NotFound, StoreUnavailable
 from chat.core.messages import ChatRef, id_of
 from chat.core.outcomes import ListCursor, Page
 from chat.settings import VERSION
+from chat.store.history_reader import SMALL_PAGE_BYTES
 from chat.web.apis.base import ChatRoutes
 from chat.web.dialects import native
 from chat.web.dialects.native import NATIVE
@@ -86,7 +87,17 @@ class NativeRoutes(ChatRoutes):
             request, "limit", default=_MAX_MESSAGES, minimum=1, maximum=_MAX_MESSAGES
         )
         leaf = request.args.get("leaf", "")
-        page = self._load_page(request, ChatRef(caller.owner, chat_id), limit, leaf)
+        chat = ChatRef(caller.owner, chat_id)
+        page = self._load_page(request, chat, limit, leaf, SMALL_PAGE_BYTES)
+        if page.first > 0 and len(page.messages) < limit:  # there is more than is small
+            with self._history.large:
+                page = self._load_page(request, chat, limit, leaf)
+                return self._write_page(request, chat_id, page, limit, leaf)
+        return self._write_page(request, chat_id, page, limit, leaf)
+
+    def _write_page(
+        self, request: Request, chat_id: str, page: Page, limit: int, leaf: str
+    ) -> Response:
         headers = {"ETag": f'"{page.revision}"', "Cache-Control": "private, no-cache"}
         if request.if_none_match.contains_weak(str(page.revision)):
             return Response(status=304, headers=headers)
@@ -96,12 +107,22 @@ class NativeRoutes(ChatRoutes):
             headers["Link"] = f'</{chat_id}/chat?{query}>; rel="next"'
         return json_response(b"[%b]" % b",".join(page.messages), headers=headers)
 
-    def _load_page(self, request: Request, chat: ChatRef, limit: int, leaf: str) -> Page:
+    def _load_page(
+        self, request: Request, chat: ChatRef, limit: int, leaf: str, most: int = 0
+    ) -> Page:
         """Raises NotFound for an unknown `leaf`, InvalidRequest for an unknown `before`."""
         before = request.args.get("before", "")
         etags = request.if_none_match.as_set(include_weak=True)
         known = etags.pop() if len(etags) == 1 else ""
-        load = partial(self._history.load, chat, limit=limit, before=before, known=known, leaf=leaf)
+        load = partial(
+            self._history.load,
+            chat,
+            limit=limit,
+            before=before,
+            known=known,
+            leaf=leaf,
+            most=most,
+        )
         page = load()
         if page and page.running and self._turns.settle_if_dead(chat):
             page = load()
