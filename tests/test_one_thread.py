@@ -3,12 +3,14 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dev.model import Answer, ModelServer
 from tests.harness import Client, Function, Stream, start_stream, text_of, wait_until
+from tests.tls import self_signed, serve_tls
 
 
 @pytest.fixture(scope="module")
@@ -149,6 +151,20 @@ def test_a_model_that_is_overloaded_is_asked_again(
 ) -> None:
     model.enqueue(Answer(status=503, error="busy"), Answer(pieces=["now"]))
     assert client.say(chat_id, "x").json["content"] == "now"
+
+
+def test_a_model_api_over_tls_is_read_to_its_end(
+    start_function: Any, tmp_path: Path, chat_id: str
+) -> None:
+    certificate = self_signed(tmp_path)
+    chunk = b'data: {"choices":[{"delta":{"content":"%b"}}]}\n\n' % (b"tls " * 20_000)
+    body = chunk * 10 + b"data: [DONE]\n\n"
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n"
+    port = serve_tls(certificate, head % len(body) + body)
+    url = f"https://localhost:{port}/v1"
+    function = start_function("--debug", OPENAI_BASE_URL=url, SSL_CERT_FILE=str(certificate))
+    last = function.client.say(chat_id, "x", stream=True).events[-1]
+    assert (last.name, last.data["content"]) == ("completed", "tls " * 200_000)
 
 
 def test_head_of_a_stream_has_its_headers_alone(

@@ -12,7 +12,8 @@ from chat.app import connect_redis
 from chat.core.errors import StoreUnavailable
 from chat.host.flow import Readable, wait_for
 from chat.settings import parse_settings
-from chat.store.store import Rows, Store, StreamRead
+from chat.store.store import Store
+from chat.store.stream_read import Rows, StreamRead
 from dev.redis_server import RedisCluster, RedisServer
 
 

@@ -6,11 +6,20 @@ errors.py       what can go wrong, as facts
 credentials.py  owners and user keys
 limits.py       rates, budgets, prices
 usage.py        what turns used, and what that cost
+cursors.py      which part of which turn a client has
 branches.py     which messages belong to one branch
 outcomes.py     what Redis says when a turn is to begin, and when one looks at a chat
 prompt.py       history -> prompt
 answer.py       the state of one answer between model and client
-completions.py  codec: the model API's JSON
+completions.py  codec: what the model API is asked
+reply.py        codec: the bytes of its reply -> JSON documents, however they are sent
+chunks.py       what such a document says
+usual_chunks.py, lenient_chunks.py  codecs: a document of the usual shape, or of any other
+refusals.py     where servers say that something went wrong, and how to say it
+redaction.py    hides keys in errors
+speech.py       tells thinking apart from the answer
+cut_text.py     text with a limit, and the beginning of an answer whose end is not waited for
+lenient_json.py JSON as servers really write it
 sse.py          codec: text/event-stream
 http1.py        codec: the client's half of HTTP/1.1
 """

@@ -13,7 +13,7 @@
       ChatChanged           412  If-Match names an older revision; the newer messages are attached
       BodyTooLarge          413
       PromptTooLong         413
-      RateLimited           429  rate_limited budget_exhausted
+      RateLimited           429  rate_limited budget_exhausted too_many_waiting
       QuotaExceeded         429  the owner has as many chats, or bytes stored, as it may have
       InternalError         500  a bug; the log has the details
       UpstreamRefused       502  the model API refused the request, or broke off
@@ -194,6 +194,11 @@ class StoreUnavailable(ChatkeepError):
 
     status = 503
     code = "store_unavailable"
+
+
+def too_large_at_once() -> StoreUnavailable:
+    """So much is worked on that a large request cannot be served as well."""
+    return StoreUnavailable("This instance is busy with large requests.", retry_after=1)
 
 
 class NoAgent(ChatkeepError):

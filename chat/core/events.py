@@ -21,10 +21,15 @@ class TurnIds(msgspec.Struct, frozen=True):
 
 
 class Started(msgspec.Struct, frozen=True):
-    """The turn has begun; `offset` is where a client resumes it, 0 for a new one."""
+    """The turn has begun; `offset` is where a client resumes it, 0 for a new one.
+
+    `mark`: what its cursors begin with; `user_message`: what is being answered, as JSON, if known.
+    """
 
     ids: TurnIds
+    mark: str
     offset: int = 0
+    user_message: msgspec.Raw | None = None
 
 
 class Delta(msgspec.Struct, frozen=True):
@@ -32,6 +37,12 @@ class Delta(msgspec.Struct, frozen=True):
 
     text: str
     offset: int
+
+
+class Reasoning(msgspec.Struct, frozen=True):
+    """The next piece of what the model thinks before it answers; no part of the answer."""
+
+    text: str
 
 
 class KeepAlive(msgspec.Struct, frozen=True):
@@ -56,7 +67,7 @@ class Ended(msgspec.Struct, frozen=True):
     error: msgspec.Raw | None = None
 
 
-Event = Started | Delta | KeepAlive | Ended
+Event = Started | Delta | Reasoning | KeepAlive | Ended
 
 
 def read_stop_reason(raw: bytes) -> StopReason:

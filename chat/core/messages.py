@@ -65,7 +65,7 @@ class AssistantMessage(msgspec.Struct, frozen=True):
 
 
 class Chat(msgspec.Struct, frozen=True):
-    """A chat as its owner sees it, without messages."""
+    """A chat as its owner sees it, without messages; lists leave out `running_message`."""
 
     id: str
     title: str | None
@@ -77,6 +77,7 @@ class Chat(msgspec.Struct, frozen=True):
     metadata: msgspec.Raw
     usage: Usage
     active_turn: str | None
+    running_message: msgspec.Raw | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class Repeat(msgspec.Struct, frozen=True):
@@ -92,7 +93,8 @@ class Ask(msgspec.Struct, frozen=True):
 
     Redis keeps it beside the running turn, so that any instance can end a turn whose own has died.
     `revision`: the chat must be at this one; `must_exist`: the chat must exist already;
-    `title`: for a chat that has none; `prefers_agents`: use a connected agent, whatever the model.
+    `title`: for a chat that has none; `prefers_agents`: use a connected agent, whatever the model;
+    `reasoning`: stream what the model thinks, too.
     """
 
     content: msgspec.Raw
@@ -110,6 +112,7 @@ class Ask(msgspec.Struct, frozen=True):
     autocontinue: bool = False
     title: str | None = None
     prefers_agents: bool = False
+    reasoning: bool = False
 
 
 def plain_text(content: msgspec.Raw) -> str:

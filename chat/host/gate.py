@@ -2,27 +2,26 @@
 
 import ctypes
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 
-from chat.core.errors import StoreUnavailable
-
 _WAIT_SECONDS = 10.0
-_BUSY = "This instance is busy with large requests."
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # malloc.h
 _LARGE_BYTES = 256 * 1024
 _ARENAS = 2
 
 
 class Gate:
-    """`with gate:` waits for its turn; raises StoreUnavailable when that takes too long."""
+    """`with gate:` waits for its turn; raises `busy()` when that takes too long."""
 
-    def __init__(self, at_once: int) -> None:
+    def __init__(self, at_once: int, busy: Callable[[], Exception]) -> None:
         self._free = threading.BoundedSemaphore(at_once)
+        self._busy = busy
 
     def __enter__(self) -> None:
         if not self._free.acquire(timeout=_WAIT_SECONDS):
-            raise StoreUnavailable(_BUSY, retry_after=1)
+            raise self._busy()
 
     def __exit__(
         self,
@@ -36,15 +35,16 @@ class Gate:
 class Room:
     """So many bytes may be held at once; whoever takes some gives them back."""
 
-    def __init__(self, most_bytes: int) -> None:
+    def __init__(self, most_bytes: int, busy: Callable[[], Exception]) -> None:
+        self._busy = busy
         self._left = most_bytes
         self._lock = threading.Lock()
 
     def take(self, count: int) -> None:
-        """Raises StoreUnavailable when there is no room."""
+        """Raises `busy()` when there is no room."""
         with self._lock:
             if count > self._left:
-                raise StoreUnavailable(_BUSY, retry_after=1)
+                raise self._busy()
             self._left -= count
 
     def give_back(self, count: int) -> None:

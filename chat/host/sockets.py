@@ -4,6 +4,7 @@ import select
 import socket
 
 _READ_BYTES = 4096
+_MAX_DRAINED = 65536
 
 
 def wait_readable(source: socket.socket | int, timeout: float) -> bool:
@@ -11,6 +12,13 @@ def wait_readable(source: socket.socket | int, timeout: float) -> bool:
     poll = select.poll()
     poll.register(source, select.POLLIN)
     return bool(poll.poll(timeout * 1000))
+
+
+def is_writable(target: socket.socket) -> bool:
+    """Whether bytes could be written now: whoever reads what it is sent leaves room for more."""
+    poll = select.poll()
+    poll.register(target, select.POLLOUT)
+    return bool(poll.poll(0))
 
 
 class WakeUpPipe:
@@ -40,3 +48,25 @@ class WakeUpPipe:
     def close(self) -> None:
         self._sender.close()
         self._receiver.close()
+
+
+def has_closed(connection: socket.socket) -> bool:
+    """Whether the other side of a non-blocking socket has closed it; reads nothing."""
+    try:
+        return not connection.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def close_read(connection: socket.socket) -> None:
+    """Close a non-blocking socket, having read what there is.
+
+    With unread input, close() sends RST, which can destroy the last bytes on their way out.
+    """
+    try:
+        connection.recv(_MAX_DRAINED)
+    except OSError:
+        pass
+    connection.close()

@@ -14,9 +14,15 @@ import time
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from chat.core.completions import describe_error
-from chat.core.errors import ChatkeepError, UpstreamRefused, UpstreamTimeout, UpstreamUnavailable
+from chat.core.errors import (
+    ChatkeepError,
+    UpstreamRefused,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+    too_large_at_once,
+)
 from chat.core.http1 import ProtocolError, ResponseDecoder, encode_post
+from chat.core.refusals import describe_error
 from chat.host.flow import WORK_DUE, DueAt, Readable, Wait
 from chat.host.gate import Room
 from chat.host.sockets import wait_readable
@@ -44,7 +50,7 @@ class Upstream:
         self._base = base
         self._tls = ssl.create_default_context() if base.scheme == "https" else None
         self._idle: list[socket.socket] = []
-        self.room = Room(_MAX_REQUESTS_BYTES)
+        self.room = Room(_MAX_REQUESTS_BYTES, too_large_at_once)
 
     def call(self, body: bytes) -> "Call":
         """A call of /chat/completions; nothing is sent before its first `work`."""

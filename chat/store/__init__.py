@@ -1,12 +1,17 @@
 """What Redis is asked. Keys of Redis are visible here and nowhere else.
 
-store.py            the only way in: runs scripts and batches, reports failures as StoreUnavailable
+store.py            the only way in: runs scripts, and batches of commands
+failures.py         what went wrong in Redis, as StoreUnavailable
+stream_read.py      a read of a stream that waits in Redis and blocks nobody here
 scripts.py          the scripts of lua/: their headers, and calls checked against them
 lua/                one atomic step per file; lua/parts: what several of them share
+health.py           whether Redis takes writes, and keeps them
 keyspace.py         every key, its fields, TTL and writers
 vault.py            encryption at rest of what is said
 redis_clock.py      the time in Redis, and deadlines of commands
 history.py          turns: begin, commit, drop
+queue.py            the messages that wait for a chat, in order
+begin_reply.py      what begin.lua answers
 history_reader.py   messages: the running turn, pages, branches
 turn_log.py         the log of a streamed turn: its entries, reading, stopping
 turn_log_writer.py  the thread that writes the logs and keeps leases

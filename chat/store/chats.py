@@ -167,10 +167,6 @@ class Chats:
             if (after := page.next) is None:
                 return
 
-    def ping(self) -> None:
-        """Raises StoreUnavailable unless Redis answers."""
-        self._store.ping()
-
     def _read_chats(self, owner: str, page: "ListPage") -> list[Chat]:
         """The chats of a page; shortens the page if they have too many bytes."""
         chats = [ChatRef(owner, chat_id) for chat_id, _ in page.entries]

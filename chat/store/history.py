@@ -10,9 +10,8 @@ from typing import Any
 
 import msgspec
 
-from chat.core.credentials import KEY_REVOKED, Caller
-from chat.core.errors import KeyRejected, NotFound, StoreUnavailable
-from chat.core.limits import RateStatus
+from chat.core.credentials import Caller
+from chat.core.errors import NotFound, StoreUnavailable
 from chat.core.messages import (
     Ask,
     ChatRef,
@@ -22,35 +21,29 @@ from chat.core.messages import (
     short_title,
     write_user_message,
 )
-from chat.core.outcomes import (
-    Begun,
-    Busy,
-    Changed,
-    Finished,
-    Known,
-    Limited,
-    NoRecord,
-    Outcome,
-    OverQuota,
-)
+from chat.core.outcomes import Finished, Outcome
 from chat.core.usage import Used, oldest_day
 from chat.settings import Settings
+from chat.store.begin_reply import read_begin
 from chat.store.history_reader import HistoryReader
 from chat.store.keyspace import (
-    EVERYBODY_KEY,
     chat_key,
     chats_key,
+    everybody_key,
     history_key,
     log_key,
     record_key,
     sizes_key,
     usage_key,
+    waiting_key,
 )
 from chat.store.store import Store
 from chat.store.vault import Vault
 
 _LINES_BEFORE_ADDING_UP = 128
 _MAX_READ_AT_ONCE = 512 * 1024  # what `begin` reads; more than the largest prompt of text
+# How a message stands in the queue (lua/parts/queue.lua); "": it does not.
+_WAITS = {"enqueue": ":", "reject": "", "interrupt": "!", "rollback": "!"}
 _TOO_LATE = "The chat store answered too late."
 _GONE = "The chat or this turn was deleted while the model answered."
 
@@ -66,14 +59,16 @@ class History(HistoryReader):
         self._max_chats = settings.max_chats_per_owner
         self._max_stored = settings.max_stored_bytes_per_owner
         self._gives_titles = settings.titles != "off"
+        self._queues = settings.queue_seconds > 0
+        self._max_waiting = settings.max_waiting_per_owner
         self._limits = limits = settings.limits
         self._rates = limits.rates
         self._all_tokens = settings.global_daily_token_budget
         # Without users and limits, there is nothing to read in an owner's record.
         budgets = (limits.daily_token_budget, limits.max_concurrent_turns, self._all_tokens)
-        self._reads_record = settings.auth_ways != {"open"} or any((self._rates, *budgets))
+        self._reads_record = settings.knows_users or any((self._rates, *budgets))
         # Only with a common budget, which a cluster cannot have: the key may lie on another node.
-        self._everybody = {"everybody": EVERYBODY_KEY} if self._all_tokens else {}
+        self._everybody = {"everybody": everybody_key()} if self._all_tokens else {}
 
     def begin(self, chat: ChatRef, caller: Caller, nonce: str, ask: Ask | None = None) -> Outcome:
         """Check the caller, take the chat's lease and read what the prompt is made of.
@@ -88,6 +83,7 @@ class History(HistoryReader):
                 **self._keys(chat, nonce),
                 "record": record_key(chat.owner),
                 "sizes": sizes_key(chat.owner),
+                "waiting": waiting_key(chat.owner),
                 **self._everybody,
             },
             nonce=nonce,
@@ -98,6 +94,8 @@ class History(HistoryReader):
             idempotency_field=repeat.field if repeat else "",
             body_hash=repeat.body_hash if repeat else "",
             look_up=_flag(repeat and repeat.look_up),
+            waits=_WAITS[ask.when_busy] if ask and self._queues else "",
+            max_waiting=self._max_waiting,
             revision="" if ask is None or ask.revision is None else ask.revision,
             ttl_ms=self._ttl_ms,
             must_exist=_flag(ask and ask.must_exist),
@@ -112,7 +110,8 @@ class History(HistoryReader):
             max_chats=self._max_chats,
             max_stored=self._max_stored,
         )
-        return self._read_begin(chat, nonce, reply)
+        self._clock.learn(reply[1])
+        return read_begin(self._vault, chat, nonce, reply)
 
     def commit(self, chat: ChatRef, turn: Finished) -> bytes:
         """Store a turn's messages, end its log and free the lease; returns the answer as stored.
@@ -213,51 +212,6 @@ class History(HistoryReader):
         pairs = [(name, value) for name, value in values.items() if value is not None]
         return [part for pair in pairs for part in pair]
 
-    def _read_begin(self, chat: ChatRef, nonce: str, reply: list[Any]) -> Outcome:
-        outcome, now_ms, *details = reply
-        self._clock.learn(now_ms)
-        match outcome, details:
-            case b"begun", [
-                count,
-                start,
-                model,
-                system,
-                forks,
-                agent,
-                messages,
-                *rate_status,
-            ]:
-                return Begun(
-                    TurnRef(count, nonce),
-                    now_ms,
-                    start,
-                    model.decode(),
-                    self._vault.open_text(chat, system),
-                    forks.decode(),
-                    agent.decode(),
-                    self._vault.open_messages(chat, messages),
-                    RateStatus(*rate_status),
-                )
-            case b"busy", [turn, count, left_ms]:
-                return Busy(TurnRef(count, turn.decode()), left_ms > 0)
-            case b"known", [entry]:
-                body_hash, index, known = entry.decode().split()
-                return Known(TurnRef(int(index), known), body_hash)
-            case b"changed", [count, messages]:
-                return Changed(count, self._vault.open_messages(chat, messages))
-            case b"limited", [reason, *rate_status, running]:
-                turns = [_read_running(chat.owner, entry) for entry in running.decode().split()]
-                return Limited(reason.decode(), RateStatus(*rate_status), now_ms, turns)
-            case b"over_quota", [what]:
-                return OverQuota(what.decode())
-            case b"no_record", []:
-                return NoRecord()
-            case b"unknown", []:
-                raise NotFound("There is no such chat.", code="chat_not_found")
-            case b"rejected", []:
-                raise KeyRejected(KEY_REVOKED)
-        raise StoreUnavailable(_TOO_LATE, retry_after=1)
-
     def _read_commit(self, chat: ChatRef, answer: bytes, reply: list[Any]) -> bytes:
         match reply:
             case b"settled", message:
@@ -279,11 +233,6 @@ class History(HistoryReader):
         with contextlib.suppress(StoreUnavailable):
             keys = {"usage": usage_key(chat.owner)}
             self._store.run("usage", keys, oldest_day=oldest_day(now_ms))
-
-
-def _read_running(owner: str, entry: str) -> tuple[ChatRef, str, int]:
-    chat_id, nonce, began = entry.split("@")
-    return ChatRef(owner, chat_id), nonce, int(began)
 
 
 def _flag(on: object) -> str:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from chat.core import branches
+from chat.core.errors import too_large_at_once
 from chat.core.messages import ChatRef, TurnRef, find_ref, id_of
 from chat.core.outcomes import Look, Page
 from chat.host.gate import Gate
@@ -21,17 +22,17 @@ class HistoryReader:
     """Reads messages and running turns; changes nothing."""
 
     def __init__(self, store: Store, vault: Vault, settings: Settings) -> None:
-        self.large = Gate(_LARGE_AT_ONCE)
+        self.large = Gate(_LARGE_AT_ONCE, too_large_at_once)
         self._max_page_bytes = settings.max_page_bytes
         self._store = store
         self._vault = vault
         self._clock = RedisClock()
 
     def look(self, chat: ChatRef, index: int = -1) -> Look:
-        """The running turn, and the message at an index of the history (-1: the newest)."""
+        """The running turn, and the answer at an index of the history (-1: the newest)."""
         keys = {"chat": chat_key(chat), "history": history_key(chat)}
         reply = self._store.run("look", keys, index=index)
-        now, nonce, left, revision, began, asked, model, forks, message = reply
+        now, nonce, left, revision, began, asked, model, forks, ended, before, message = reply
         self._clock.learn(now)
         return Look(
             running=TurnRef(revision, nonce.decode()) if nonce else None,
@@ -42,6 +43,8 @@ class HistoryReader:
             asked=self._vault.open(chat, asked),
             model=model.decode(),
             forks=forks.decode(),
+            ended=ended.decode(),
+            before=self._vault.open_message(chat, before),
             message=self._vault.open_message(chat, message),
         )
 

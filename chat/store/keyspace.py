@@ -1,5 +1,6 @@
 """Every key in Redis: its type, what it holds, how long it lives and who writes it.
 
+REDIS_KEY_PREFIX stands in front of all of them.
 `{owner}` is the hash tag of a cluster: all keys that one script touches lie in the same slot.
 
     ck:{owner}:chats                  ZSET    chat id -> updated_at (ms); an owner's chats
@@ -9,9 +10,11 @@
     ck:{owner}:log:<chat>:<nonce>     STREAM  the log of one streamed turn; entries: turn_log.py
     ck:{owner}:user                   HASH    the owner's record; fields below
     ck:{owner}:usage                  LIST    lines of what turns used; form: core/usage.py
+    ck:{owner}:waiting                ZSET    nonce -> last seen (ms) of each message that waits
     ck:owners                         ZSET    owner -> when it first came (ms)
     ck:everybody                      HASH    `spent`, as in a record, of all owners together
     ck:gone:<hash of owner>           HASH    `rate` and `spent` of an owner who was erased today
+    ck:health                         STRING  1; expires at once
     ck:pool:{agents}                  ZSET    `<agent> <instance>`; lowest score = idle longest
     ck:last_seen:{agents}             HASH    agent -> `<last heartbeat> <last message>` (ms)
     ck:inbox:{agents}:<instance>      STREAM  questions for its agents, answers to its questions;
@@ -19,7 +22,7 @@
 
 TTL: chat and history live CHAT_TTL_SECONDS from their last change (0: they never expire). A log has none
 while its turn is running, so that a dead turn can still be recovered, and LOG_SECONDS from its end.
-gone: a day. An inbox: 2.5 AGENT_PING_SECONDS, extended while its instance is alive.
+gone: a day. waiting: seconds, while something waits. An inbox: 2.5 AGENT_PING_SECONDS, extended while its instance is alive.
 
 Writers: the scripts in lua/, called by history.py, chats.py and users.py. The entries of a log:
 begin.lua the first, turn_log_writer.py the text, turn_log.py a stop, commit.lua or drop.lua the
@@ -44,6 +47,7 @@ Fields of a chat:
     forks                    where branches begin (branches.py); a linear chat has none
     logs                     `<nonce>@<expiry in ms> ` for each log of a turn that has ended
     k:<hash>                 `<hash of the body> <index> <nonce>` of the turn of an Idempotency-Key
+    queue                    the messages that wait, in order; form: lua/parts/queue.lua
     counted                  1: the end of the running turn is to be counted in the owner's record
     titled                   1: a person has set the title
 
@@ -62,30 +66,58 @@ import re
 
 from chat.core.messages import ChatRef
 
-OWNERS_KEY = "ck:owners"
-EVERYBODY_KEY = "ck:everybody"
-POOL_KEY = "ck:pool:{agents}"
-LAST_SEEN_KEY = "ck:last_seen:{agents}"
+_ck = "ck"
+
+
+def use_prefix(prefix: str) -> None:
+    """From now on, put this in front of every key of this process; it has no braces."""
+    global _ck
+    _ck = f"{prefix}ck"
+
+
+def owners_key() -> str:
+    """The list of all owners."""
+    return f"{_ck}:owners"
+
+
+def everybody_key() -> str:
+    """What is counted of all owners together."""
+    return f"{_ck}:everybody"
+
+
+def pool_key() -> str:
+    """The agents of all instances."""
+    return f"{_ck}:pool:{{agents}}"
+
+
+def last_seen_key() -> str:
+    """When each agent last sent something."""
+    return f"{_ck}:last_seen:{{agents}}"
+
+
+def health_key() -> str:
+    """Written to find out whether Redis takes writes."""
+    return f"{_ck}:health"
 
 
 def chat_key(chat: ChatRef) -> str:
     """The hash of one chat."""
-    return f"ck:{{{chat.owner}}}:chat:{chat.id}"
+    return f"{_ck}:{{{chat.owner}}}:chat:{chat.id}"
 
 
 def history_key(chat: ChatRef) -> str:
     """The list of a chat's messages."""
-    return f"ck:{{{chat.owner}}}:history:{chat.id}"
+    return f"{_ck}:{{{chat.owner}}}:history:{chat.id}"
 
 
 def log_key(chat: ChatRef, nonce: str) -> str:
     """The stream of a streamed turn."""
-    return f"ck:{{{chat.owner}}}:log:{chat.id}:{nonce}"
+    return f"{_ck}:{{{chat.owner}}}:log:{chat.id}:{nonce}"
 
 
 def chats_key(owner: str) -> str:
     """The list of an owner's chats."""
-    return f"ck:{{{owner}}}:chats"
+    return f"{_ck}:{{{owner}}}:chats"
 
 
 def sizes_key(owner: str) -> str:
@@ -95,25 +127,30 @@ def sizes_key(owner: str) -> str:
 
 def record_key(owner: str) -> str:
     """The record of an owner: its keys and limits, and what is counted."""
-    return f"ck:{{{owner}}}:user"
+    return f"{_ck}:{{{owner}}}:user"
 
 
 def usage_key(owner: str) -> str:
     """What an owner used, by day and model."""
-    return f"ck:{{{owner}}}:usage"
+    return f"{_ck}:{{{owner}}}:usage"
+
+
+def waiting_key(owner: str) -> str:
+    """The messages of an owner that wait for their chats."""
+    return f"ck:{{{owner}}}:waiting"
 
 
 def gone_key(owner: str) -> str:
     """What is counted of an erased owner; it does not contain the owner's id."""
-    return f"ck:gone:{hashlib.sha256(owner.encode()).hexdigest()[:32]}"
+    return f"{_ck}:gone:{hashlib.sha256(owner.encode()).hexdigest()[:32]}"
 
 
 def inbox_key(instance: str) -> str:
     """The inbox of an instance, for its agents and its questions."""
-    return f"ck:inbox:{{agents}}:{instance}"
+    return f"{_ck}:inbox:{{agents}}:{instance}"
 
 
 def all_keys_of(owner: str) -> str:
     """A pattern for SCAN that matches every key with the owner's hash tag."""
-    escaped = re.sub(r"([][*?\\])", r"\\\1", owner)
-    return f"ck:{{{escaped}}}:*"
+    prefix, tag = (re.sub(r"([][*?\\])", r"\\\1", text) for text in (_ck, owner))
+    return f"{prefix}:{{{tag}}}:*"

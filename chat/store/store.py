@@ -5,7 +5,6 @@ replicated services (Upstash) it runs on the leader, where a plain read may be s
 """
 
 import functools
-import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,18 +12,12 @@ from typing import Any
 import hiredis
 from redis import ConnectionPool, Redis, RedisCluster
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import (
-    NoScriptError,
-    RedisClusterException,
-    RedisError,
-    ResponseError,
-    TimeoutError,
-)
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
-from chat.core.errors import StoreUnavailable
+from chat.store.failures import FAILURES, unavailable
+from chat.store.keyspace import use_prefix
 from chat.store.scripts import load_scripts
-
-log = logging.getLogger("chatkeep")
+from chat.store.stream_read import Rows, StreamRead
 
 Value = str | bytes | int
 #: The keys of a script by name; a list where its header says `...`.
@@ -32,10 +25,6 @@ Keys = Mapping[str, str | Sequence[str]]
 #: An argument of a script: a value, a list where its header says `...`, or a function (see `run`).
 Argument = Value | Sequence[Value] | Callable[[], Value]
 Command = tuple[Value, ...]
-#: Entries of a stream: their ids and fields.
-Rows = list[tuple[bytes, dict[bytes, bytes]]]
-# RedisClusterException, raised when a cluster has no reachable node, is not a RedisError.
-_FAILURES = (RedisError, RedisClusterException)
 # hiredis' type stub accepts tuples of one element only.
 _pack: Any = hiredis.pack_command
 
@@ -48,8 +37,14 @@ class Store:
     """
 
     def __init__(
-        self, connect: Callable[[], Redis | RedisCluster], *, lock_keys_only: bool, cluster: bool
+        self,
+        connect: Callable[[], Redis | RedisCluster],
+        *,
+        lock_keys_only: bool,
+        cluster: bool,
+        key_prefix: str = "",
     ) -> None:
+        use_prefix(key_prefix)  # all stores of a process have the same
         # Upstash locks the whole database for a script that does not carry this line;
         # every other server refuses a script that does.
         first_line = "#!lua flags=allow-key-locking\n" if lock_keys_only else ""
@@ -74,8 +69,8 @@ class Store:
                 return execute(*command)
             except NoScriptError:
                 return execute(*self._with_source(command))
-        except _FAILURES as error:
-            raise _unavailable(script, error) from error
+        except FAILURES as error:
+            raise unavailable(script, error) from error
 
     def command(self, script: str, keys: Keys, /, **args: Argument) -> Command:
         """A script as a command for `send`; raises TypeError for a missing or unknown name."""
@@ -98,8 +93,8 @@ class Store:
                 if isinstance(reply, NoScriptError):
                     (replies[i],) = self._send([self._with_source(commands[i])])
             return replies
-        except _FAILURES as error:
-            raise _unavailable("a batch", error) from error
+        except FAILURES as error:
+            raise unavailable("a batch", error) from error
 
     def _send(self, commands: Sequence[Command]) -> list[Any]:
         pipe = self._client.pipeline(transaction=False)
@@ -116,7 +111,7 @@ class Store:
         replies = self.send(commands)
         for reply in replies:
             if isinstance(reply, RedisError):
-                raise _unavailable("a batch", reply) from reply
+                raise unavailable("a batch", reply) from reply
         return replies
 
     def read_stream(self, key: str, after: str, block_ms: int) -> Rows:
@@ -126,11 +121,11 @@ class Store:
             # Without a target, a cluster's client asks the server which argument of XREAD is a key.
             where = {"target_nodes": self._client.get_node_from_key(key)} if self._cluster else {}
             reply = self._client.execute_command("XREAD", *wait, "STREAMS", key, after, **where)
-        except _FAILURES as error:
-            raise _unavailable("XREAD", error) from error
+        except FAILURES as error:
+            raise unavailable("XREAD", error) from error
         return list(reply[0][1]) if reply else []
 
-    def open_read(self, key: str) -> "StreamRead":
+    def open_read(self, key: str) -> StreamRead:
         """Non-blocking `read_stream`. Connects to nothing yet."""
         return StreamRead(key, self._pool_of)
 
@@ -145,15 +140,22 @@ class Store:
         try:
             for key in self._client.scan_iter(match=pattern, count=1000):
                 self._client.delete(key)
-        except _FAILURES as error:
-            raise _unavailable("SCAN", error) from error
+        except FAILURES as error:
+            raise unavailable("SCAN", error) from error
 
-    def ping(self) -> None:
-        """Raises StoreUnavailable unless Redis answers."""
+    def server_setting(self, name: str) -> str:
+        """A setting of Redis, of one node of a cluster; "" where it does not tell."""
+        where = {"target_nodes": self._client.get_random_node()} if self._cluster else {}
         try:
-            self._client.ping()
-        except _FAILURES as error:
-            raise _unavailable("PING", error) from error
+            reply = self._client.execute_command("CONFIG GET", name, **where)
+        except ResponseError:  # managed servers keep it to themselves
+            return ""
+        except FAILURES as error:
+            raise unavailable("CONFIG GET", error) from error
+        found = (
+            reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
+        )
+        return next((_text(value) for key, value in found if _text(key) == name), "")
 
     @property
     def _client(self) -> Any:
@@ -188,6 +190,9 @@ class _DirectClient:
         except RedisConnectionError:
             connection.disconnect()
             return _exchange(connection, command)
+        except ReadOnlyError:  # after a failover, the master's name leads somewhere else
+            connection.disconnect()
+            raise
         finally:
             self._idle.append(connection)
 
@@ -197,85 +202,5 @@ def _exchange(connection: Any, command: Command) -> Any:
     return connection.read_response()
 
 
-class StreamRead:
-    """A read of a stream that waits in Redis, on a connection of its own from `send` to `read` or `close`.
-
-    It does not follow a cluster whose keys have moved: then it fails, and whoever reads the key by
-    `read_stream` next brings the client up to date.
-    """
-
-    def __init__(self, key: str, pool_of: Callable[[str], Any]) -> None:
-        self._key = key
-        self._pool_of = pool_of
-        self._pool: Any = None
-        self._connection: Any = None
-        self._came: list[Any] = []  # the reply, or the error in its place
-
-    @property
-    def sent(self) -> bool:
-        """Whether there is a reply to `read`."""
-        return self._connection is not None
-
-    def send(self, after: str, block_ms: int) -> None:
-        """Ask for the entries after an id; raises StoreUnavailable."""
-        try:
-            self._pool = self._pool_of(self._key)
-            self._connection = self._pool.get_connection()
-            self._connection.send_command("XREAD", "BLOCK", block_ms, "STREAMS", self._key, after)
-        except _FAILURES as error:
-            self.close()
-            raise _unavailable("XREAD", error) from error
-
-    def fileno(self) -> int:
-        """The socket that shows the reply, once it was asked for."""
-        return int(self._connection._sock.fileno())  # noqa: SLF001
-
-    @property
-    def has_reply(self) -> bool:
-        """Whether `receive` has found the reply, or what prevents it."""
-        return bool(self._came)
-
-    def receive(self) -> bool:
-        """Look for the reply, at once; whether it, or what prevents it, has come."""
-        if self.sent and not self._came:
-            # Really reads: of what TLS has sent, and its socket shows, not all is a reply.
-            try:
-                reply = self._connection.read_response(timeout=0, disconnect_on_error=False)
-                self._came = [reply]
-            except TimeoutError:
-                pass
-            except RedisError as error:
-                self._came = [error]
-        return self.has_reply
-
-    def read(self) -> Rows:
-        """The reply; raises StoreUnavailable, also when none has come by now."""
-        reply = self._came[0] if self.receive() else TimeoutError("No reply came in time.")
-        self.close()
-        if isinstance(reply, RedisError):
-            raise _unavailable("XREAD", reply) from reply
-        return [(entry_id, _in_pairs(fields)) for entry_id, fields in reply[0][1]] if reply else []
-
-    def close(self) -> None:
-        """Give up what was sent. The connection can be used again if the reply has come."""
-        connection, self._connection = self._connection, None
-        came, self._came = self._came, []
-        if connection is None:
-            return
-        if not came or isinstance(came[0], RedisError):
-            connection.disconnect()
-        self._pool.release(connection)
-
-
-def _in_pairs(fields: list[bytes]) -> dict[bytes, bytes]:
-    return dict(zip(fields[::2], fields[1::2], strict=True))
-
-
-def was_refused(reply: object) -> bool:
-    """Whether Redis answered one command of a batch with an error."""
-    return isinstance(reply, ResponseError)
-
-
-def _unavailable(what: str, error: Exception) -> StoreUnavailable:
-    log.warning("redis: %s in %s: %s", type(error).__name__, what, error)
-    return StoreUnavailable("The chat store cannot be reached.", retry_after=1)
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

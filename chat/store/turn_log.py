@@ -19,8 +19,10 @@ import msgspec
 from chat.core.errors import StoreUnavailable
 from chat.core.events import StopReason, read_stop_reason
 from chat.core.messages import ChatRef
+from chat.store.failures import was_refused
 from chat.store.keyspace import log_key
-from chat.store.store import Command, Rows, Store, StreamRead, was_refused
+from chat.store.store import Command, Store
+from chat.store.stream_read import Rows, StreamRead
 from chat.store.vault import Vault
 
 _STOP_ID = "9007199254740990-0"

@@ -13,8 +13,9 @@ from typing import Any, Final, Literal
 from chat.core.errors import StoreUnavailable
 from chat.core.events import StopReason, read_stop_reason
 from chat.core.messages import ChatRef, TurnRef
+from chat.store.failures import was_refused
 from chat.store.keyspace import chat_key, log_key
-from chat.store.store import Command, Store, was_refused
+from chat.store.store import Command, Store
 from chat.store.vault import Vault
 
 _FIRST_PAUSE_SECONDS = 0.1

@@ -15,10 +15,10 @@ from chat.core.credentials import ANONYMOUS, KEY_REVOKED, Caller, UserKey, make_
 from chat.core.errors import KeyRejected, NotFound
 from chat.core.usage import DAY_MS, UsageRow, oldest_day, read_line
 from chat.store.keyspace import (
-    OWNERS_KEY,
     all_keys_of,
     chats_key,
     gone_key,
+    owners_key,
     record_key,
     sizes_key,
     usage_key,
@@ -119,10 +119,10 @@ class Users:
         self._store.write([("DEL", key) for key in own])
         # Left by turns that have begun since, or died before their first message was stored.
         self._store.delete_matching(all_keys_of(owner))
-        self._store.write([("ZREM", OWNERS_KEY, owner)])
+        self._store.write([("ZREM", owners_key(), owner)])
 
     def _list(self, owner: str) -> None:
-        self._store.write([("ZADD", OWNERS_KEY, "NX", int(time.time() * 1000), owner)])
+        self._store.write([("ZADD", owners_key(), "NX", int(time.time() * 1000), owner)])
 
     def _write(
         self,
@@ -165,7 +165,7 @@ class Users:
     def _owners(self) -> Iterator[str]:
         after = None
         while True:
-            page = read_list_page(self._store, OWNERS_KEY, _PAGE_SIZE, after)
+            page = read_list_page(self._store, owners_key(), _PAGE_SIZE, after)
             yield from (owner for owner, _ in page.entries)
             if (after := page.next) is None:
                 return

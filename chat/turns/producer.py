@@ -5,6 +5,7 @@ alive, go through a buffer. When the turn has ended, one commit stores it; while
 tried again for a while. When the client leaves, the turn goes on without one until it is stored.
 """
 
+import functools
 import logging
 import math
 import time
@@ -23,8 +24,8 @@ from chat.core.errors import (
 from chat.core.events import STATUS_OF, Delta, Ended, Event, Started
 from chat.core.http1 import ProtocolError
 from chat.core.limits import RateStatus
-from chat.core.messages import Ask, ChatRef, write_assistant_message
-from chat.core.outcomes import Begun, Finished, LogEnd
+from chat.core.messages import write_assistant_message, write_user_message
+from chat.core.outcomes import Finished, LogEnd
 from chat.core.prompt import estimate_text
 from chat.core.usage import Used
 from chat.host.flow import WORK_DUE, DueAt, Wait
@@ -34,6 +35,7 @@ from chat.settings import Settings
 from chat.store.history import History
 from chat.store.turn_log_writer import LOST, LogBuffer, TurnLogWriter
 from chat.turns.events import ended_as_stored, ended_in_error, error_json, started
+from chat.turns.plan import TurnPlan
 
 _MAX_CONTINUATIONS = 5
 _AGAIN_SECONDS = 0.5
@@ -46,24 +48,11 @@ def _not_again(text: str) -> ModelCall:
     raise InternalError("The model is called once.")
 
 
-class TurnPlan(msgspec.Struct, frozen=True):
-    """What is decided about a turn before the model is called."""
-
-    chat: ChatRef
-    begun: Begun
-    ask: Ask
-    model: str
-    prompt_tokens: int  # by estimate
-    start: int | None  # None: it is not kept, because the chat has forks
-    replayed_bytes: int | None
-    parent_id: str | None
-    forks: str | None  # None: they stay
-
-
 class Producer:
     """A running turn: a flow, whose last event is `ended`.
 
-    `call` calls the model; given what it has said so far, to go on from there.
+    `call` calls the model; given what it has said so far, to go on from there. `on_end` is called
+    once the chat is free.
     """
 
     needs_client = False
@@ -79,12 +68,15 @@ class Producer:
         settings: Settings,
         shutdown: Shutdown,
         store_seconds: float,
+        on_end: Callable[[], object],
     ) -> None:
         now = time.monotonic()
         begun, ask = plan.begun, plan.ask
         self.ended: Ended | None = None
         self.store_seconds = store_seconds
+        self._on_end = on_end
         self.upstream_seconds = 0.0
+        self.chat, self.ref = plan.chat, begun.ref
         self._plan = plan
         self._make_call = call
         self._call = call("")
@@ -98,6 +90,8 @@ class Producer:
             now=now,
             max_bytes=settings.max_answer_bytes,
             continuations=_MAX_CONTINUATIONS if ask.autocontinue else 0,
+            secret=settings.gpt_api_key,
+            tells_reasoning=ask.reasoning,
         )
         self._buffer = LogBuffer(plan.chat, begun.ref, history.lease_ms, begun.now_ms)
         self._writer.attach(self._buffer)
@@ -105,9 +99,19 @@ class Producer:
         self._store_away_at: float | None = None
         self._end_at = 0.0
 
-    @property
+    @functools.cached_property
     def started(self) -> Started:
-        return started(self._plan.chat, self._plan.begun.ref)
+        """The first event of a stream."""
+        plan, begun = self._plan, self._plan.begun
+        message = write_user_message(
+            begun.ref, plan.ask, began_ms=begun.now_ms, parent_id=plan.parent_id
+        )
+        return started(plan.chat, begun.ref, message)
+
+    @property
+    def opening(self) -> list[Event]:
+        """The events that a stream begins with."""
+        return [self.started]
 
     @property
     def rate_status(self) -> RateStatus:
@@ -212,6 +216,7 @@ class Producer:
         if self.ended is None:
             return self._answer.tick(time.monotonic())
         self._writer.detach(self._buffer)
+        self._on_end()
         return [self.ended]
 
     def _settle(self) -> Ended | None:

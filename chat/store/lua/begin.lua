@@ -1,14 +1,14 @@
 -- Begin a turn: check the caller and its limits, take the lease, return what the prompt is made of
--- (not those of a chat with forks, or with many bytes). Run again, it changes nothing.
--- Returns {outcome, now, ...}; history.py reads the outcomes.
---#keys chat history chats log record sizes everybody?
+-- (not those of a chat with forks, or with many bytes), as {outcome, now, ...} (history.py).
+-- It may run twice.
+--#keys chat history chats log record waiting sizes everybody?
 -- everybody: only with a budget for all owners together. nonce '': only read. deadline_ms '': none.
---#args nonce lease_ms deadline_ms asked streamed idempotency_field body_hash look_up
--- revision '': any. ttl_ms 0: never expires. Limits: of an owner without its own; 0: no limit.
---#args revision ttl_ms must_exist chat_id key_hash reads_record
+--#args nonce lease_ms deadline_ms asked streamed idempotency_field body_hash look_up waits
+-- waits '': not. revision '': any. ttl_ms 0: never expires. Limits: by default; 0: no limit.
+--#args max_waiting revision ttl_ms must_exist chat_id key_hash reads_record
 --#args rates daily_tokens concurrent_turns all_tokens max_bytes max_chats max_stored
---#include clock spent is_good read_owner admit count_in expire collect read_newest replayed_bytes
---#include read_replay add_bytes over_quota take_room
+--#include clock spent is_good read_owner admit count_in expire queue take_place give_place_up
+--#include collect read_since replayed_bytes read_replay add_bytes over_quota take_room
 
 -- A command that waited in a frozen Redis must not take a lease for a caller who has given up.
 local now = clock()
@@ -18,9 +18,9 @@ if deadline_ms ~= '' and now > tonumber(deadline_ms) then return {'late', now} e
 local owner = reads_record == '1' and read_owner(record, key_hash) or {}
 if key_hash ~= '' and not is_good(owner.key, now) then return {'rejected', now} end
 if reads_record == '1' and not owner.created_at then return {'no_record', now} end
-local turn, lease, count, start, model, system, known, created_at, forks, agent, bytes = unpack(
-  redis.call('HMGET', chat, 'turn', 'lease', 'message_count', 'start', 'model', 'system',
-  idempotency_field, 'created_at', 'forks', 'agent', 'bytes'))
+local turn, lease, count, start, model, system, known, created_at, forks, agent, field, bytes =
+  unpack(redis.call('HMGET', chat, 'turn', 'lease', 'message_count', 'start', 'model', 'system',
+    idempotency_field, 'created_at', 'forks', 'agent', 'queue', 'bytes'))
 turn, count, start, forks = turn or '', tonumber(count or 0), tonumber(start or 0), forks or ''
 local is_ours = turn ~= '' and turn == nonce -- the reply to the first attempt was lost
 
@@ -29,11 +29,9 @@ if not is_ours then
   if must_exist == '1' and not created_at and turn == '' then return {'unknown', now} end
   local expected = tonumber(revision) or count
   if expected ~= count then
-    local first = math.max(math.min(expected, count), count - 1000)
-    return {'changed', now, count, read_newest(history, first, count - 1, max_bytes)}
+    return {'changed', now, count, read_since(history, expected, count, max_bytes)}
   end
 end
-
 local status = {limit = 0, remaining = 0, reset_ms = 0}
 if not is_ours and nonce ~= '' then
   local all_spent = everybody and redis.call('HGET', everybody, 'spent')
@@ -43,18 +41,20 @@ if not is_ours and nonce ~= '' then
     return {'limited', now, status.refused, status.limit, status.remaining, status.reset_ms,
       owner.running or ''}
   end
-  if turn ~= '' then return {'busy', now, turn, count, tonumber(lease) - now} end
+  local place = take_place(chat, waiting, field, nonce, waits, turn == '', max_waiting, now)
+  if turn ~= '' or place ~= 1 then
+    return {'busy', now, turn, count, turn == '' and 0 or tonumber(lease) - now, place}
+  end
   local over = take_room(chats, sizes, chat_id, not created_at, asked, max_chats, max_stored, now)
-  if over then return {'over_quota', now, over} end
-
+  if over then return {over, now} end
   redis.call('HSET', chat, 'turn', nonce, 'lease', now + lease_ms, 'began', now, 'said', asked,
     'counted', status.counted and '1' or '', unpack(idempotency_field ~= '' and
       {idempotency_field, body_hash .. ' ' .. count .. ' ' .. nonce} or {}))
+  if field then give_place_up(chat, waiting, field, nonce, now) end
   count_in(record, owner, status, chat_id, nonce, now)
   if streamed == '1' then redis.call('XADD', log, '0-1', 'b', '') end
   expire(chat, ttl_ms)
 end
-
 local messages = forks == '' and read_replay(history, count, start, bytes, max_bytes)
 return {'begun', now, count, start, model or '', system or '', forks, agent or '', messages or {},
   status.limit, math.max(0, status.remaining - 1), status.reset_ms}

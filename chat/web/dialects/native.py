@@ -5,7 +5,7 @@ from typing import Any, get_args
 import msgspec
 
 from chat.core import sse
-from chat.core.events import Delta, Ended, Event, KeepAlive, Started
+from chat.core.events import Delta, Ended, Event, KeepAlive, Reasoning, Started
 from chat.core.messages import Ask, WhenBusy
 from chat.web.dialects import (
     CONTENT,
@@ -38,6 +38,7 @@ def read_request(raw: bytes, accept: str) -> Ask:
         parent_id=body.name("parent_id"),
         when_busy=body.choice("when_busy", _WHEN_BUSY) or "enqueue",
         metadata=_unset_if_none(body.metadata()),
+        reasoning=body.flag("reasoning") or False,
     )
 
 
@@ -57,17 +58,28 @@ def read_patch(raw: bytes) -> dict[str, str]:
     return changes
 
 
-def write_event(event: Event) -> bytes:
-    """One event as text/event-stream."""
+def write_event(mark: bytes, event: Event) -> bytes:
+    """One event as text/event-stream; its id is a cursor (core/cursors.py)."""
     if isinstance(event, Delta):
         data = b'{"text":%b}' % msgspec.json.encode(event.text)
-        return sse.encode("delta", data, event_id=event.offset)
+        return sse.encode("delta", data, event_id=b"%b:%d" % (mark, event.offset))
+    if isinstance(event, Reasoning):
+        return sse.encode("reasoning", b'{"text":%b}' % msgspec.json.encode(event.text))
     if isinstance(event, KeepAlive):
         return _KEEP_ALIVE
     if isinstance(event, Started):
-        ids = msgspec.json.encode(event.ids)
-        return b"retry: 2000\n" + sse.encode("started", ids, event_id=event.offset)
-    return sse.encode(event.ending, _ending_data(event), event_id=event.offset)
+        data = _started_data(event)
+        return b"retry: 2000\n" + sse.encode(
+            "started", data, event_id=b"%b:%d" % (mark, event.offset)
+        )
+    return sse.encode(event.ending, _ending_data(event), event_id=b"%b:end" % mark)
+
+
+def _started_data(event: Started) -> bytes:
+    ids = msgspec.json.encode(event.ids)
+    if event.user_message is None:
+        return ids
+    return b'%b,"user_message":%b}' % (ids[:-1], event.user_message)
 
 
 def _ending_data(event: Ended) -> bytes:
@@ -94,5 +106,6 @@ BODY: Schema = {
     "parent_id": NAME,
     "when_busy": {"enum": list(_WHEN_BUSY)},
     "metadata": OBJECT,
+    "reasoning": FLAG,
 }
 NATIVE = Dialect(read_request, lambda answer: answer, write_event)
