@@ -117,7 +117,7 @@ class Relay:
     def _tick(self, stream: Stream) -> None:
         """A turn may have been stopped, or owe a keep-alive; a client may be stuck."""
         now = time.monotonic()
-        if stream.backlog and stream.taken_at + self._client_seconds <= now:
+        if stream.backlog and not stream.is_taken(now, self._client_seconds):
             self._drop_client(stream)
         next_at = stream.read_at + self._tick_seconds
         if next_at <= now:

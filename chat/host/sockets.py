@@ -1,7 +1,11 @@
 """Waiting for a socket, and being woken up while waiting."""
 
+import array
+import fcntl
 import select
 import socket
+import sys
+import termios
 
 _READ_BYTES = 4096
 _MAX_DRAINED = 65536
@@ -19,6 +23,15 @@ def is_writable(target: socket.socket) -> bool:
     poll = select.poll()
     poll.register(target, select.POLLOUT)
     return bool(poll.poll(0))
+
+
+def bytes_under_way(target: socket.socket) -> int:
+    """How many sent bytes the other side has not acknowledged yet; 0 where the system does not say."""
+    if sys.platform != "linux":
+        return 0
+    count = array.array("i", [0])
+    fcntl.ioctl(target, termios.TIOCOUTQ, count)
+    return count[0]
 
 
 class WakeUpPipe:

@@ -71,8 +71,8 @@ class Waiting:
         self._messages = messages
         self._wait = DueAt(give_up_at)
         self._refusal: ChatkeepError | None = None
-        self._busy: Busy | None = busy
         self._is_next = self.is_urgent and busy.place == 1
+        self._busy = busy if self._is_next else None
 
     @property
     def ended(self) -> ChatkeepError | None:
