@@ -15,10 +15,17 @@ import time
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from chat.core.errors import ChatkeepError, UpstreamRefused, UpstreamTimeout, UpstreamUnavailable
+from chat.core.errors import (
+    ChatkeepError,
+    UpstreamRefused,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+    too_large_at_once,
+)
 from chat.core.http1 import ProtocolError, ResponseDecoder, encode_post
 from chat.core.refusals import describe_error
 from chat.host.flow import WORK_DUE, DueAt, Readable, Wait
+from chat.host.gate import Room
 from chat.host.sockets import wait_readable
 
 RETRIES = 2
@@ -28,6 +35,8 @@ _CONNECT_SECONDS = 5.0
 _SEND_SECONDS = 30.0
 _DRAIN_SECONDS = 0.1
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+_MAX_ERROR_BYTES = 64 * 1024
+_MAX_REQUESTS_BYTES = 64 * 1024 * 1024  # of all that no answer has begun to
 _READ_BYTES = 65536  # more than a TLS record: a select() would not show decrypted leftovers
 log = logging.getLogger("chatkeep")
 
@@ -43,6 +52,7 @@ class Upstream:
         self._base = base
         self._tls = ssl.create_default_context() if base.scheme == "https" else None
         self._idle: list[socket.socket] = []
+        self.room = Room(_MAX_REQUESTS_BYTES, too_large_at_once)
 
     def call(self, body: bytes) -> "Call":
         """A call of /chat/completions; nothing is sent before its first `work`."""
@@ -125,6 +135,7 @@ class Call:
         self.answering = False
         self._upstream = upstream
         self._request = request
+        upstream.room.take(len(request))
         self._connection: socket.socket | None = None
         self._readable: Readable | None = None
         self._response = ResponseDecoder()
@@ -203,6 +214,7 @@ class Call:
         except (OSError, ProtocolError):
             pass
         self.close()
+        self._forget_request()
 
     def _decode(self, piece: bytes) -> bytes | None:
         try:
@@ -217,10 +229,12 @@ class Call:
             return None
         self.upstream_status = self._response.status
         if self._response.status == 200:
+            if not self.answering:
+                self._forget_request()
             self.answering = True
             return body if body or self._response.complete else None
         self._error_body += body
-        if self._response.complete:
+        if self._response.complete or len(self._error_body) > _MAX_ERROR_BYTES:
             self._fail()
         return None
 
@@ -258,8 +272,14 @@ class Call:
             self.upstream_failure = f"was silent for {silence:g} s"
             self._raise(UpstreamTimeout(f"The model API was silent for {silence:g} s."))
 
+    def _forget_request(self) -> None:
+        """It is not sent again."""
+        self._upstream.room.give_back(len(self._request))
+        self._request = b""
+
     def _raise(self, error: ChatkeepError) -> None:
         self.close()
+        self._forget_request()
         raise error
 
 

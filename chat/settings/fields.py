@@ -7,6 +7,7 @@ from msgspec import Meta
 
 OPENAI_URL = "https://api.openai.com/v1"
 _SECRET = {"secret": True}
+_MIB = 1024 * 1024
 
 
 class Fields(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +77,17 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True):
         int,
         Meta(ge=1, description="Largest prompt, in estimated tokens; older turns are left out."),
     ] = 100_000
+    max_prompt_bytes: Annotated[
+        int, Meta(ge=1, description="Largest prompt, in bytes; older turns are left out.")
+    ] = 4 * _MIB
+    max_answer_bytes: Annotated[
+        int,
+        Meta(ge=1, description="Largest answer, in bytes; there it ends, by reason of `length`."),
+    ] = _MIB
+    max_page_bytes: Annotated[
+        int,
+        Meta(ge=1, description="Largest page of a history, in bytes; Link leads to the next."),
+    ] = 4 * _MIB
     upstream_timeout_seconds: Annotated[
         float, Meta(ge=0.1, description="How long the model may be silent before a turn fails.")
     ] = 120.0
@@ -164,6 +176,13 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True):
     ] = 0
     max_concurrent_turns: Annotated[
         int, Meta(ge=0, description="Turns per owner that may run at once; 0: no limit.")
+    ] = 0
+    max_chats_per_owner: Annotated[
+        int, Meta(ge=0, description="Chats that an owner may have; 0: no limit.")
+    ] = 0
+    max_stored_bytes_per_owner: Annotated[
+        int,
+        Meta(ge=0, description="Bytes that an owner may store, from now on counted; 0: no limit."),
     ] = 0
     global_daily_token_budget: Annotated[
         int,

@@ -29,6 +29,7 @@ from chat.core.usage import Used
 from chat.host.flow import WORK_DUE, DueAt, Wait
 from chat.host.shutdown import Shutdown
 from chat.models.choice import Calls
+from chat.models.upstream import ModelCall
 from chat.settings import Settings
 from chat.store.history import History
 from chat.store.turn_log_writer import LOST, LogBuffer, TurnLogWriter
@@ -41,6 +42,10 @@ _AGAIN_SECONDS = 0.5
 _NOT_STORED = "The chat store was unreachable for too long; this turn could not be stored."
 _SHUTTING_DOWN = "This instance is shutting down; nothing was stored."
 log = logging.getLogger("chatkeep")
+
+
+def _not_again(text: str, tokens: int) -> ModelCall:
+    raise InternalError("The model is called once.")
 
 
 class Producer:
@@ -84,6 +89,7 @@ class Producer:
             stream=ask.stream,
             keepalive_seconds=settings.keepalive_seconds,
             now=now,
+            max_bytes=settings.max_answer_bytes,
             continuations=_MAX_CONTINUATIONS if ask.autocontinue else 0,
             secret=settings.gpt_api_key,
             tells_reasoning=ask.reasoning,
@@ -188,6 +194,8 @@ class Producer:
         now = time.monotonic()
         if self._call.answering and not self.upstream_seconds:
             self.upstream_seconds = now - self._began_at
+            if not self._plan.ask.autocontinue:
+                self._make_call = _not_again  # which lets go of the prompt
         if piece is None:
             return self._answer.tick(now)
         events = self._answer.receive(piece, now) if piece else self._answer.upstream_ended()
@@ -214,7 +222,10 @@ class Producer:
         # From here on everything has time-outs of its own: it may take long, but is not stuck.
         self._buffer.driven_at = math.inf
         self._times.note_answered()
-        self._call.drain()
+        if self._answer.was_cut:
+            self._call.close()  # there is no end to it
+        else:
+            self._call.drain()
         self.ended = self._settle()
         if self.ended is None:
             return self._answer.tick(time.monotonic())
@@ -277,6 +288,7 @@ class Producer:
             parent_id=plan.parent_id,
             usage=turn.usage,
             start=plan.start,
+            replayed_bytes=plan.replayed_bytes,
             forks=plan.forks,
             agent=self._call.agent,
         )
