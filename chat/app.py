@@ -16,8 +16,8 @@ from chat.host.relay import Relay
 from chat.host.shutdown import Shutdown
 from chat.models.agents import Agents
 from chat.models.choice import Models
+from chat.models.providers import Providers
 from chat.models.titles import Titles
-from chat.models.upstream import Upstream
 from chat.settings import Settings, read_encryption_keys
 from chat.store.agent_pool import Pool
 from chat.store.chats import Chats
@@ -58,18 +58,16 @@ def build(settings: Settings) -> Callable[[Request], Response]:
     vault = Vault(read_encryption_keys(settings.encryption_key))
     history, chats = History(store, vault, settings), Chats(store, vault, settings)
     users = Users(store)
-    upstream = Upstream(
-        settings.openai_base_url, settings.gpt_api_key, settings.upstream_timeout_seconds
-    )
+    providers = Providers(settings)
     logs, writer = TurnLog(store, blocking, vault), TurnLogWriter(store, vault)
     agents = _agents(settings, store, vault)
-    models = Models(upstream, agents, settings)
+    models = Models(providers, agents, settings)
     turns = Turns(history, chats, logs, writer, models, users, settings, shutdown)
     owners = Owners(users, chats, history, turns, settings)
     # The relay occupies one of the server's threads for good; there must be others.
     threads, keepalive_seconds = settings.threads, settings.keepalive_seconds
     relay = Relay(keepalive_seconds, threads) if threads > 1 else None
-    talk = Talk(turns, Titles(chats, settings), keepalive_seconds, relay)
+    talk = Talk(turns, Titles(chats, providers.main, settings), keepalive_seconds, relay)
     max_bytes = settings.max_body_bytes
     routes = [
         *NativeRoutes(turns, history, chats, talk).routes(),

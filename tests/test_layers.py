@@ -26,7 +26,7 @@ OWNERS = {
     "signal": ["host", "models/agents/__main__.py"],
     "simple_websocket": ["models/agents/__main__.py"],
     "socket": ["host", "models", "web"],
-    "ssl": ["models/upstream.py"],
+    "ssl": ["models/upstream/connections.py"],
     "threading": ["host", "models", "store", "web", "main.py"],
     "time": ["host", "models", "store", "turns", "web"],
     "urllib3": ["web/auth"],

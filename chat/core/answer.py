@@ -39,7 +39,7 @@ GRACE_SECONDS = 1.0
 class Answer:
     """One answer of the model; `now` is a monotonic clock in seconds.
 
-    `secret`: the key of the model API, hidden in every error. `reasoning` is what the model thought;
+    `secrets`: keys of the model API, hidden in every error. `reasoning` is what the model thought;
     it becomes events only if `tells_reasoning`.
     """
 
@@ -50,7 +50,7 @@ class Answer:
         keepalive_seconds: float,
         now: float,
         continuations: int = 0,
-        secret: str = "",
+        secrets: tuple[str, ...] = (),
         tells_reasoning: bool = False,
     ) -> None:
         self.ending: Ending | None = None
@@ -63,7 +63,7 @@ class Answer:
         self._stream = stream
         self._keepalive_seconds = keepalive_seconds
         self._continuations = continuations
-        self._secret = secret
+        self._secrets = secrets
         self._tells_reasoning = tells_reasoning
         self._usage_before: Usage | None = None
         self._continued = False
@@ -268,7 +268,7 @@ class Answer:
         self.usage = usage + self._usage_before if self._usage_before else usage
 
     def _reason(self, words: str) -> str:
-        return f"The model API failed: {sanitize(words, self._secret)}"
+        return f"The model API failed: {sanitize(words, *self._secrets)}"
 
     def _rest_of(self, whole: str) -> str:
         """The new part of a whole answer that follows pieces of itself."""

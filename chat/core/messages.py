@@ -49,7 +49,11 @@ class UserMessage(msgspec.Struct, frozen=True):
 
 
 class AssistantMessage(msgspec.Struct, frozen=True):
-    """The model's answer."""
+    """The model's answer.
+
+    `provider`: the host that answered instead of OPENAI_BASE_URL's; `reasoning`: what the model
+    thought, with KEEP_REASONING.
+    """
 
     id: str
     role: str
@@ -62,6 +66,8 @@ class AssistantMessage(msgspec.Struct, frozen=True):
     usage: Usage | None
     chat_id: str
     turn_id: str
+    provider: str | msgspec.UnsetType = msgspec.UNSET
+    reasoning: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Chat(msgspec.Struct, frozen=True):
@@ -154,6 +160,8 @@ def write_assistant_message(
     now_ms: int,
     finish_reason: str | None = None,
     usage: Usage | None = None,
+    provider: str = "",
+    reasoning: str = "",
 ) -> bytes:
     """A turn's answer as it is stored."""
     return msgspec.json.encode(
@@ -169,6 +177,8 @@ def write_assistant_message(
             usage=usage,
             chat_id=chat_id,
             turn_id=ref.turn_id,
+            provider=provider or msgspec.UNSET,
+            reasoning=reasoning or msgspec.UNSET,
         )
     )
 

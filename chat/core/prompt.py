@@ -9,7 +9,7 @@ prefix cache stays warm over many turns; the index of the cut is stored with the
 
 import msgspec
 
-from chat.core.completions import PromptMessage
+from chat.core.completions import PromptMessage, join
 from chat.core.errors import PromptTooLong
 from chat.core.speech import without_thinking
 
@@ -68,7 +68,7 @@ def _alternate(messages: list[PromptMessage]) -> list[PromptMessage]:
             if _is_blank(message.content):
                 continue
         if kept and kept[-1].role == message.role:
-            message = PromptMessage(message.role, _join(kept.pop().content, message.content))
+            message = PromptMessage(message.role, join(kept.pop().content, message.content))
         kept.append(message)
     return kept
 
@@ -86,19 +86,6 @@ def _is_blank(content: msgspec.Raw) -> bool:
         return False
     decoded = msgspec.json.decode(content)
     return not decoded or (isinstance(decoded, str) and decoded.isspace())
-
-
-def _join(first: msgspec.Raw, second: msgspec.Raw) -> msgspec.Raw:
-    """Two contents as one: texts as paragraphs, anything else as parts."""
-    contents = [msgspec.json.decode(content) for content in (first, second)]
-    if all(isinstance(content, str) for content in contents):
-        return msgspec.Raw(msgspec.json.encode("\n\n".join(contents)))
-    parts = [part for content in contents for part in _as_parts(content)]
-    return msgspec.Raw(msgspec.json.encode(parts))
-
-
-def _as_parts(content: str | list[object]) -> list[object]:
-    return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
 def _fit(replay: list[PromptMessage], room: int, slack: int) -> tuple[int, int]:

@@ -6,8 +6,14 @@ its own, never on the way to an answer.
 
 import logging
 import threading
+from typing import Any
 
+import msgspec
+
+from chat.core.answer import Answer
+from chat.core.completions import ChatRequest, PromptMessage, encode_request
 from chat.core.messages import Ask, ChatRef, find_ref, plain_text, read_answer
+from chat.models.upstream import Upstream
 from chat.settings import Settings
 from chat.store.chats import Chats
 
@@ -15,25 +21,25 @@ _SECONDS = 30.0
 _MAX_CHARACTERS = 80
 _MAX_SHOWN = 2000
 _INSTRUCTIONS = "Give this conversation a title of at most six words. Answer with the title alone."
+_OURS = ("content-type", "accept-encoding")  # the SDK writes and reads what it likes
 log = logging.getLogger("chatkeep")
 
 
 class Titles:
     """Gives new chats a title made by the model."""
 
-    def __init__(self, chats: Chats, settings: Settings) -> None:
+    def __init__(self, chats: Chats, upstream: Upstream, settings: Settings) -> None:
         self._chats = chats
+        self._upstream = upstream
         self._settings = settings
 
     def wanted(self, ask: Ask, message: bytes) -> bool:
         """Whether to make one: this was the chat's first turn, and its client gave no title."""
-        ref = find_ref(read_answer(message).id)
-        return (
-            self._settings.titles == "model"
-            and ask.title is None
-            and ref is not None
-            and ref.index == 1
-        )
+        if self._settings.titles != "model" or ask.title is not None:
+            return False
+        answer = read_answer(message)
+        ref = find_ref(answer.id)
+        return ref is not None and ref.index == 1 and bool(answer.content.strip())
 
     def make(self, chat: ChatRef, ask: Ask, message: bytes) -> None:
         """Start making a title; returns at once."""
@@ -49,19 +55,37 @@ class Titles:
             log.warning("the model made no title: %s", type(error).__name__)
 
     def _ask_model(self, conversation: str) -> str:
+        """The title; "" if the model gives none."""
         import openai
 
+        address, headers = self._upstream.address, self._upstream.headers()
+        own = {name: value for name, value in headers.items() if name.lower() not in _OURS}
         with openai.OpenAI(
-            api_key=self._settings.gpt_api_key or "none",
-            base_url=self._settings.openai_base_url,
+            api_key="none",  # the key is among the headers
+            base_url=address.base_url,
+            default_query=address.query,
+            default_headers={"Authorization": openai.Omit(), **own},  # type: ignore[dict-item]
             timeout=_SECONDS,
         ) as client:
-            made = client.chat.completions.create(
-                model=self._settings.gpt_model,
-                messages=[
-                    {"role": "system", "content": _INSTRUCTIONS},
-                    {"role": "user", "content": conversation},
-                ],
-            )
-        text = (made.choices[0].message.content or "").strip().strip("\"'“”").strip()
-        return " ".join(text.split())[:_MAX_CHARACTERS]
+            body: Any = self._write(conversation)
+            reply = client.chat.completions.with_raw_response.create(**body)
+        return _read(reply.content)
+
+    def _write(self, conversation: str) -> Any:
+        """The fields of the request, as this model wants them."""
+        pairs = (("system", _INSTRUCTIONS), ("user", conversation))
+        messages = [
+            PromptMessage(role, msgspec.Raw(msgspec.json.encode(text))) for role, text in pairs
+        ]
+        model = self._settings.gpt_model
+        request = ChatRequest(model, messages)
+        return msgspec.json.decode(encode_request(request, self._upstream.quirks_of(model)))
+
+
+def _read(body: bytes) -> str:
+    """The title in a completion: read as any answer is, so without the model's thinking."""
+    answer = Answer(stream=False, keepalive_seconds=_SECONDS, now=0.0)
+    answer.receive(body, 0.0)
+    answer.upstream_ended()
+    text = answer.text.strip().strip("\"'“”").strip() if answer.ending == "completed" else ""
+    return " ".join(text.split())[:_MAX_CHARACTERS]

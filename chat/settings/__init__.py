@@ -2,6 +2,7 @@
 
 fields.py   the table: name, type, bounds, default and help of each setting
 reading.py  the environment over `.env`; says everything that is wrong at once
+upstream.py the settings of the model API and its fallbacks
 """
 
 from chat.settings.fields import AGENT, Field, Settings, all_fields

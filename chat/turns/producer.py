@@ -8,20 +8,18 @@ tried again for a while. When the client leaves, the turn goes on without one un
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
-from chat.core.answer import CUT, Answer
+from chat.core.answer import Answer
 from chat.core.errors import (
     ChatkeepError,
     InternalError,
     StoreUnavailable,
-    UpstreamRefused,
     UpstreamUnavailable,
 )
 from chat.core.events import STATUS_OF, Delta, Ended, Event, Started
-from chat.core.http1 import ProtocolError
 from chat.core.limits import RateStatus
 from chat.core.messages import Ask, ChatRef, write_assistant_message
 from chat.core.outcomes import Begun, Finished, LogEnd
@@ -29,13 +27,13 @@ from chat.core.prompt import estimate_text
 from chat.core.usage import Used
 from chat.host.flow import WORK_DUE, DueAt, Wait
 from chat.host.shutdown import Shutdown
-from chat.models.upstream import ModelCall
+from chat.models.choice import Candidate
 from chat.settings import Settings
 from chat.store.history import History
 from chat.store.turn_log_writer import LOST, LogBuffer, TurnLogWriter
+from chat.turns.asking import Asking
 from chat.turns.events import ended_as_stored, ended_in_error, error_json, started
 
-_MAX_CONTINUATIONS = 5
 _AGAIN_SECONDS = 0.5
 _NOT_STORED = "The chat store was unreachable for too long; this turn could not be stored."
 _SHUTTING_DOWN = "This instance is shutting down; nothing was stored."
@@ -48,7 +46,6 @@ class TurnPlan(msgspec.Struct, frozen=True):
     chat: ChatRef
     begun: Begun
     ask: Ask
-    model: str
     prompt_tokens: int  # by estimate
     start: int | None  # None: it is not kept, because the chat has forks
     parent_id: str | None
@@ -58,7 +55,7 @@ class TurnPlan(msgspec.Struct, frozen=True):
 class Producer:
     """A running turn: a flow, whose last event is `ended`.
 
-    `call` calls the model; given what it has said so far, to go on from there.
+    `candidates` are asked one after the other, until one has begun to answer.
     """
 
     needs_client = False
@@ -67,7 +64,7 @@ class Producer:
     def __init__(
         self,
         plan: TurnPlan,
-        call: Callable[[str], ModelCall],
+        candidates: Sequence[Candidate],
         *,
         history: History,
         writer: TurnLogWriter,
@@ -79,27 +76,27 @@ class Producer:
         begun, ask = plan.begun, plan.ask
         self.ended: Ended | None = None
         self.store_seconds = store_seconds
-        self.upstream_seconds = 0.0
         self._plan = plan
-        self._make_call = call
-        self._call = call("")
         self._history = history
         self._writer = writer
         self._shutdown = shutdown
         self._patience_seconds = settings.store_patience_seconds
-        self._answer = Answer(
-            stream=ask.stream,
-            keepalive_seconds=settings.keepalive_seconds,
-            now=now,
-            continuations=_MAX_CONTINUATIONS if ask.autocontinue else 0,
-            secret=settings.gpt_api_key,
-            tells_reasoning=ask.reasoning,
-        )
+        self._keeps_reasoning = settings.keep_reasoning
+        self._asking = Asking(begun.ref.turn_id, ask, candidates, settings.keepalive_seconds)
         self._buffer = LogBuffer(plan.chat, begun.ref, history.lease_ms, begun.now_ms)
         self._writer.attach(self._buffer)
         self._began_at = now
         self._store_away_at: float | None = None
         self._end_at = 0.0
+
+    @property
+    def _answer(self) -> Answer:
+        return self._asking.answer
+
+    @property
+    def upstream_seconds(self) -> float:
+        """How long it took until the model began to answer."""
+        return self._asking.upstream_seconds
 
     @property
     def started(self) -> Started:
@@ -112,7 +109,7 @@ class Producer:
     @property
     def answering(self) -> bool:
         """Whether the model has begun to answer."""
-        return self._call.answering
+        return self._asking.call.answering
 
     @property
     def error(self) -> ChatkeepError | None:
@@ -122,12 +119,12 @@ class Producer:
     @property
     def tokens(self) -> int:
         """What it has used so far, by estimate if need be."""
-        return self._used().tokens if self._answer.offset or self._call.answering else 0
+        return self._used().tokens if self._answer.offset or self.answering else 0
 
     def waits_for(self) -> Wait:
         if self._answer.ending:
             return DueAt(self._end_at) if time.monotonic() < self._end_at else WORK_DUE
-        return WORK_DUE if self._answer.goes_on else self._call.waits_for()
+        return WORK_DUE if self._answer.goes_on else self._asking.call.waits_for()
 
     def on_readable(self) -> list[Event]:
         """What has come from the model."""
@@ -135,49 +132,22 @@ class Producer:
         if self._answer.ending:
             return self._answer.tick(now)
         self._buffer.driven_at = now
-        return self._guard(self._read)
+        return self._drive(self._asking.read)
 
     def work(self) -> list[Event]:
         """Call the model, or store the turn; the last event ends it."""
         if not self._answer.ending:
             self._buffer.driven_at = time.monotonic()
-            events = self._guard(self._call_and_read)
+            events = self._drive(self._asking.work_and_read)
             # The last of the text goes out before the turn is stored: no token waits for Redis.
             if events or not self._answer.ending:
                 return events
         return self._end()
 
-    def _guard(self, read: Callable[[], list[Event]]) -> list[Event]:
-        """Whatever fails ends the turn."""
-        try:
-            if not self._is_stopped():
-                return read()
-        except ProtocolError:
-            self._answer.fail(UpstreamRefused(CUT))
-        except ChatkeepError as error:
-            self._answer.fail(error)
-        except Exception:
-            log.exception("turn %s failed", self._plan.begun.ref.turn_id)
-            self._answer.fail(InternalError("An internal error occurred."))
-        return []
-
-    def _call_and_read(self) -> list[Event]:
-        if self._answer.goes_on:
-            self._call.drain()
-            self._call = self._make_call(self._answer.text)
-            self._answer.go_on()
-        self._call.work()
-        return self._read()
-
-    def _read(self) -> list[Event]:
-        piece = self._call.read()
-        now = time.monotonic()
-        if self._call.answering and not self.upstream_seconds:
-            self.upstream_seconds = now - self._began_at
-        if piece is None:
-            return self._answer.tick(now)
-        events = self._answer.receive(piece, now) if piece else self._answer.upstream_ended()
-        if self._plan.ask.stream:
+    def _drive(self, read: Callable[[], list[Event]]) -> list[Event]:
+        """What has come, unless the turn is to end early; text goes into the turn's log as well."""
+        events = [] if self._is_stopped() else read()
+        if events and self._plan.ask.stream:
             text = "".join([event.text for event in events if isinstance(event, Delta)])
             if text:
                 self._writer.add(self._buffer, text)
@@ -198,7 +168,7 @@ class Producer:
     def _end(self) -> list[Event]:
         # From here on everything has time-outs of its own: it may take long, but is not stuck.
         self._buffer.driven_at = math.inf
-        self._call.drain()
+        self._asking.call.drain()
         self.ended = self._settle()
         if self.ended is None:
             return self._answer.tick(time.monotonic())
@@ -228,7 +198,7 @@ class Producer:
         assert error is not None
         # A log with text is deleted; one without shows late readers the error.
         shown = b"" if self._answer.offset else error_json(error)
-        used = self._used() if self._call.answering else None
+        used = self._used() if self.answering else None
         stored = self._history.drop(plan.chat, plan.begun.ref, plan.ask, shown, used)
         # Another instance may have taken it for dead, and stored it: then it has not simply failed.
         return ended_as_stored(stored) if stored else self._failed(None)
@@ -241,11 +211,13 @@ class Producer:
             plan.begun.ref,
             plan.chat.id,
             turn.text,
-            model=plan.model,
+            model=self._asking.candidate.model,
             status=STATUS_OF[ending],
             now_ms=now_ms,
             finish_reason=turn.finish_reason or ("error" if turn.error else None),
             usage=turn.usage,
+            provider=self._asking.candidate.provider,
+            reasoning=turn.reasoning if self._keeps_reasoning else "",
         )
         finished = Finished(
             plan.begun.ref,
@@ -259,7 +231,7 @@ class Producer:
             usage=turn.usage,
             start=plan.start,
             forks=plan.forks,
-            agent=self._call.agent,
+            agent=self._asking.call.agent,
         )
         stored = self._history.commit(plan.chat, finished)
         if stored != answer:  # somebody else has ended it before
@@ -269,10 +241,10 @@ class Producer:
         return Ended(ending, turn.offset, message=msgspec.Raw(stored))
 
     def _used(self) -> Used:
-        usage, plan = self._answer.usage, self._plan
+        usage, model = self._answer.usage, self._asking.candidate.model
         if usage:
-            return Used(plan.model, usage.prompt_tokens, usage.completion_tokens)
-        return Used(plan.model, plan.prompt_tokens, estimate_text(self._answer.received))
+            return Used(model, usage.prompt_tokens, usage.completion_tokens)
+        return Used(model, self._plan.prompt_tokens, estimate_text(self._answer.received))
 
     def _log_end(self, ending: str) -> LogEnd:
         error = error_json(self._answer.error) if self._answer.error else b""

@@ -19,7 +19,6 @@ from chat.core import branches
 from chat.core import prompt as prompts
 from chat.core.credentials import Caller
 from chat.core.errors import (
-    ChatkeepError,
     InvalidRequest,
     NotFound,
     TurnInProgress,
@@ -86,8 +85,8 @@ class Turns:
             branch = self._find_branch(chat, begun, ask)
             prompt = self._build_prompt(begun, branch, ask)
             parent_id = id_of(branch.messages[-1]) if branch.messages else None
-            model, call = self._models.open(chat, begun, ask, prompt, parent_id)
-        except ChatkeepError:
+            candidates = self._models.open(chat, begun, ask, prompt, parent_id)
+        except Exception:  # whatever it is, the chat must not stay locked
             self._history.drop(chat, begun.ref, ask)
             raise
         return Producer(
@@ -95,13 +94,12 @@ class Turns:
                 chat,
                 begun,
                 ask,
-                model,
                 prompt.tokens,
                 prompt.start if branch.linear else None,
                 parent_id,
                 branches.forks_after(begun.forks, begun.revision, branch.leaf),
             ),
-            call,
+            candidates,
             history=self._history,
             writer=self._writer,
             settings=self._settings,
