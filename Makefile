@@ -1,4 +1,7 @@
 # make run           the function on http://localhost:8080, with its own Redis and a demo model
+#                    PORT=8080       where it listens
+#                    HOST=127.0.0.1  who reaches it: this machine alone
+#                    DATA_DIR=.data  where its own Redis keeps the chats
 # make quick         style, types, and the tests that need no Redis and no process: seconds
 # make check         style and types
 # make test          all tests, on a real Redis and on a cluster; needs no network, takes minutes
@@ -9,16 +12,21 @@
 # make bench-peers   install LiteLLM and Portkey into .peers/, for `make bench` to measure as well
 # make docs          write the settings into .env.example and docs/settings.md
 # make lock          compile requirements*.in into requirements*.txt
-# make clean         remove the virtual environment, the data of `make run`, and the peers
+# make clean         remove what was installed, and the chats of `make run`
+# make help          this text; PYTHON=python3.12 chooses the Python of a first `make`
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+RUN := .venv-run
 
-.PHONY: run quick test test-servers fuzz chaos bench bench-peers check lock docs clean
+.PHONY: help run quick test test-servers fuzz chaos bench bench-peers check lock docs clean
 
-run: $(VENV)/installed
-	@exec $(BIN)/python -m dev.run
+run: $(RUN)/installed
+	@exec $(RUN)/bin/python -m dev.run
+
+help:
+	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
 
 quick: check
 	$(BIN)/python -m pytest --quick
@@ -53,19 +61,24 @@ check: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	@if command -v shellcheck >/dev/null; then shellcheck -x deploy.sh dev/*.sh .ci/run; \
+	elif [ -n "$$CI" ]; then echo 'shellcheck is missing'; exit 1; \
+	else echo 'shellcheck is not installed: the shell scripts were not checked'; fi
 
 lock: $(VENV)/installed
 	$(BIN)/uv pip compile -q requirements.in --universal --python-version 3.11 --generate-hashes --no-header -o requirements.txt
 	$(BIN)/uv pip compile -q requirements-dev.in --universal --python-version 3.11 --generate-hashes --no-header -o requirements-dev.txt
+	$(BIN)/uv pip compile -q requirements-run.in -c requirements-dev.txt --no-deps --universal --python-version 3.11 --generate-hashes --no-header -o requirements-run.txt
 
 docs: $(VENV)/installed
 	$(BIN)/python -m dev.docs
 
 $(VENV)/installed: requirements-dev.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Chatkeep needs Python 3.11 or newer; try make PYTHON=python3.12 ...")'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.txt
-	@touch $@
+	@$(PYTHON) -m dev.environment $(VENV) requirements-dev.txt
+
+# Only what is needed to run: a third of the above.
+$(RUN)/installed: requirements.txt requirements-run.txt
+	@$(PYTHON) -m dev.environment $(RUN) requirements.txt --wheels requirements-run.txt --small
 
 clean:
-	rm -rf $(VENV) .data .peers
+	rm -rf $(VENV) $(RUN) .data .peers

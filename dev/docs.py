@@ -1,29 +1,19 @@
 """`make docs`: write the settings from their table into .env.example and docs/settings.md."""
 
 import re
-import textwrap
 from pathlib import Path
 
 from chat.settings import all_fields
 
 ROOT = Path(__file__).resolve().parent.parent
+_FILLED_IN = ("GPT_API_KEY", "REDIS_HOST", "REDIS_PORT", "REDIS_PASSWORD", "ADMIN_KEY")
 _BEGIN, _END = "<!-- settings: written by `make docs` -->\n", "<!-- end of settings -->"
 
 
 def env_example() -> str:
-    """Every setting with its help, commented out unless one must fill it in."""
-    parts = [
-        "# Copy to .env and fill in the first lines. What stands in the environment wins over this file.\n"
-    ]
-    for field in all_fields():
-        name = field.variable
-        help_lines = textwrap.wrap(field.help, 98)
-        mark = "" if name in ("GPT_API_KEY", "REDIS_HOST", "REDIS_PORT", "REDIS_PASSWORD") else "# "
-        parts.append(
-            "".join(f"# {line}\n" for line in help_lines)
-            + f"{mark}{name}={_shown(field.default)}\n"
-        )
-    return "\n".join(parts)
+    """What one fills in, and nothing else: `export $(cat .env | xargs)` takes no comment."""
+    defaults = {field.variable: _shown(field.default) for field in all_fields()}
+    return "".join(f"{name}={defaults[name]}\n" for name in _FILLED_IN)
 
 
 def settings_table() -> str:

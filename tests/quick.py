@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-_LIVE_FIXTURES = {"redis_server", "model_server", "start_function", "own_redis"}
+_LIVE_FIXTURES = {"redis_server", "model_server", "start_function", "start_local", "own_redis"}
 _OURS = ("tests.", "test_", "dev.", "bench.")
 
 

@@ -18,7 +18,7 @@ _PAGES = sorted(
 _README_LINES = 250
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _FILE = re.compile(r"[\w.-]+(?:/[\w.-]+)*(?:\.(?:py|lua|md|sh|svg|toml|txt|in|yml|c|json)|/)")
-_MADE_BY_COMMANDS = (".data/", ".peers/", ".venv/")
+_MADE_BY_COMMANDS = (".data/", ".peers/", ".venv/", ".venv-run/")
 
 
 def _read(name: str) -> str:
@@ -36,7 +36,7 @@ def _anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}
 
 
-def test_every_setting_stands_in_the_example_with_its_help() -> None:
+def test_the_example_has_the_settings_that_one_fills_in() -> None:
     assert _read(".env.example") == env_example(), "run `make docs`"
 
 
@@ -85,7 +85,7 @@ def test_every_dependency_earns_its_line_in_the_readme() -> None:
 
 
 def test_every_dependency_is_pinned_with_hashes() -> None:
-    for name in ("requirements.txt", "requirements-dev.txt"):
+    for name in ("requirements.txt", "requirements-dev.txt", "requirements-run.txt"):
         blocks = re.split(r"\n(?=\S)", _read(name).strip())
         assert [
             b for b in blocks if b[0] != "#" and not ("==" in b and "--hash=sha256:" in b)
@@ -93,11 +93,11 @@ def test_every_dependency_is_pinned_with_hashes() -> None:
 
 
 def test_what_runs_is_the_same_in_development() -> None:
-    pins = [
-        set(re.findall(r"^(\S+==\S+)", _read(n), re.M))
-        for n in ("requirements.txt", "requirements-dev.txt")
-    ]
-    assert pins[0] <= pins[1]
+    run, local, development = (
+        set(re.findall(r"^(\S+==\S+)", _read(f"requirements{name}.txt"), re.M))
+        for name in ("", "-run", "-dev")
+    )
+    assert run | local <= development
 
 
 @pytest.mark.parametrize("page", _PAGES)
@@ -131,7 +131,7 @@ def test_every_call_of_the_readme_works_in_its_order(
     if not shutil.which("curl"):
         assert not os.environ.get("CI"), "curl is missing"
         pytest.skip("curl is missing")
-    function = start_function(ADMIN_KEY=ADMIN_KEY)
+    function = start_function(AUTH="local,keys", ADMIN_KEY=ADMIN_KEY)
     real = {"localhost:8080": f"127.0.0.1:{function.port}", "/demo/": f"/{chat_id}/"}
     shown = {
         '"id":"': r"msg_1fc39\.\.\.",

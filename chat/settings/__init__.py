@@ -1,17 +1,19 @@
 """Every setting, once. A setting's environment variable is its field's name in capitals.
 
-fields.py   the table: name, type, bounds, default and help of each setting
-reading.py  the environment over `.env`; says everything that is wrong at once
-upstream.py the settings of the model API and its fallbacks
+fields.py    the table: name, type, bounds, default and help of each setting
+settings.py  what they add up to
+reading.py   the environment over `.env`; says everything that is wrong at once
+upstream.py  the settings of the model API and of its fallbacks
 """
 
-from chat.settings.fields import AGENT, Field, Settings, all_fields
 from chat.settings.reading import (
     BadSettings,
+    load_settings,
     parse_settings,
     read_encryption_keys,
     read_environment,
 )
+from chat.settings.settings import AGENT, Field, Settings, all_fields
 
 __all__ = [
     "AGENT",
@@ -20,6 +22,7 @@ __all__ = [
     "Settings",
     "VERSION",
     "all_fields",
+    "load_settings",
     "parse_settings",
     "read_encryption_keys",
     "read_environment",

@@ -5,12 +5,13 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from chat.settings.fields import Settings
+from chat.settings.settings import Settings
 
 # What a header can carry (RFC 9110, section 5.5); the framing of a request is ours.
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\x21-\x7e\xa1-\xff](?:[\x20-\x7e\xa1-\xff\t]*[\x21-\x7e\xa1-\xff])?")
 _KEY = re.compile(r"[\x21-\x7e]*")
+_LABEL = re.compile(r"(?!-)[\w:%-]{1,63}(?<!-)", re.ASCII)
 _FRAMING = frozenset("host content-length transfer-encoding connection expect upgrade te".split())
 
 
@@ -60,11 +61,6 @@ def read_fallback_keys(text: str) -> dict[str, str]:
 def wrong_upstream(settings: Settings) -> list[str]:
     """What is wrong with these settings beyond what can be read of each alone."""
     problems = []
-    if not _KEY.fullmatch(settings.gpt_api_key):
-        problems.append(
-            "GPT_API_KEY: has characters that no header can carry"
-            " (a blank, a typographic quote, an invisible one?)"
-        )
     if settings.https_proxy and not (
         settings.https_proxy.startswith("http://") and is_url(settings.https_proxy)
     ):
@@ -89,13 +85,13 @@ def is_url(text: str) -> bool:
         url = urlsplit(text)
         host = url.hostname or ""
         if not host.isascii():
-            host.encode("idna")
+            host = host.encode("idna").decode()
         return url.scheme in ("http", "https") and _is_host(host) and url.port != 0
     except ValueError:  # UnicodeError is one
         return False
 
 
 def _is_host(host: str) -> bool:
-    """Labels of 1 to 63 characters; an address in brackets has only one."""
+    """Labels of 1 to 63 characters (RFC 1123); an IPv6 address counts as one."""
     labels = host.removesuffix(".").split(".")
-    return all(0 < len(label) < 64 for label in labels) and len(host) < 254 and " " not in host
+    return len(host) < 254 and all(_LABEL.fullmatch(label) for label in labels)
