@@ -4,7 +4,8 @@ turns.py      begin, resume, stop, delete: the whole story
 refusals.py   why a turn is refused
 producer.py   one turn, from the model to its client and into Redis   (a flow)
 asking.py     one model after the other is asked, until one answers
-asking.py    one model after the other is asked, until one answers
+waiting.py    a message while its chat is busy                           (a flow)
+following.py  find the turn to follow, and where to go on
 reader.py     a turn as followed from any offset, on any instance      (a flow)
 events.py     their first and last event
 recovery.py   end a turn from outside: stop it, or settle a dead one

@@ -5,6 +5,7 @@ alive, go through a buffer. When the turn has ended, one commit stores it; while
 tried again for a while. When the client leaves, the turn goes on without one until it is stored.
 """
 
+import functools
 import logging
 import math
 import time
@@ -21,7 +22,7 @@ from chat.core.errors import (
 )
 from chat.core.events import STATUS_OF, Delta, Ended, Event, Started
 from chat.core.limits import RateStatus
-from chat.core.messages import Ask, ChatRef, write_assistant_message
+from chat.core.messages import Ask, ChatRef, write_assistant_message, write_user_message
 from chat.core.outcomes import Begun, Finished, LogEnd
 from chat.core.prompt import estimate_text
 from chat.core.usage import Used
@@ -55,7 +56,8 @@ class TurnPlan(msgspec.Struct, frozen=True):
 class Producer:
     """A running turn: a flow, whose last event is `ended`.
 
-    `candidates` are asked one after the other, until one has begun to answer.
+    `candidates` are asked one after the other, until one has begun to answer. `on_end` is called
+    once the chat is free.
     """
 
     needs_client = False
@@ -71,11 +73,14 @@ class Producer:
         settings: Settings,
         shutdown: Shutdown,
         store_seconds: float,
+        on_end: Callable[[], object],
     ) -> None:
         now = time.monotonic()
         begun, ask = plan.begun, plan.ask
         self.ended: Ended | None = None
         self.store_seconds = store_seconds
+        self._on_end = on_end
+        self.chat, self.ref = plan.chat, begun.ref
         self._plan = plan
         self._history = history
         self._writer = writer
@@ -98,9 +103,19 @@ class Producer:
         """How long it took until the model began to answer."""
         return self._asking.upstream_seconds
 
-    @property
+    @functools.cached_property
     def started(self) -> Started:
-        return started(self._plan.chat, self._plan.begun.ref)
+        """The first event of a stream."""
+        plan, begun = self._plan, self._plan.begun
+        message = write_user_message(
+            begun.ref, plan.ask, began_ms=begun.now_ms, parent_id=plan.parent_id
+        )
+        return started(plan.chat, begun.ref, message)
+
+    @property
+    def opening(self) -> list[Event]:
+        """The events that a stream begins with."""
+        return [self.started]
 
     @property
     def rate_status(self) -> RateStatus:
@@ -173,6 +188,7 @@ class Producer:
         if self.ended is None:
             return self._answer.tick(time.monotonic())
         self._writer.detach(self._buffer)
+        self._on_end()
         return [self.ended]
 
     def _settle(self) -> Ended | None:
