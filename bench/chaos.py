@@ -21,6 +21,9 @@ from bench.checker import check
 from bench.world import ANSWER_LOST, CHATS, CLIENTS, LEASE_SECONDS, Heard, Said, World
 from tests.harness import Reply
 
+# Nothing is stored, and the same message is not to be sent again: it was rolled back.
+_FINAL = ("upstream_unavailable", "idempotency_conflict")
+
 
 class Talker(threading.Thread):
     """One client: sends one message after the other, each until its outcome is known."""
@@ -78,7 +81,7 @@ class Talker(threading.Thread):
     def _take(self, said: Said, reply: Reply) -> None:
         if reply.status == 200:
             said.outcome, said.message = reply.json["status"], reply.json
-        elif reply.status in (502, 504) or reply.code == "upstream_unavailable":
+        elif reply.status in (502, 504) or reply.code in _FINAL:
             said.outcome = "failed"
         else:  # 409, 503, or 404 after a rollback: try again
             self._world.counts[f"answers {reply.status}"] += 1

@@ -7,10 +7,18 @@ from typing import Any
 from bench.world import CHATS, LOG_SECONDS, World, digest
 from chat.core.credentials import ANONYMOUS
 from chat.core.usage import read_line
-from chat.store.keyspace import record_key, usage_key
+from chat.store.keyspace import record_key, running_key, usage_key
 from tests.harness import Client
 
-_KINDS = ("chats", "chat", "history", "user", "usage", "")  # the last one is the list of owners
+_KINDS = (
+    "chats",
+    "chat",
+    "history",
+    "once",
+    "user",
+    "usage",
+    "",
+)  # the last one is the list of owners
 
 
 def check(world: World) -> None:
@@ -120,8 +128,10 @@ def _check_keys(world: World) -> None:
     world.counts["keys left over besides chats"] = len(left)
     for key in client.scan_iter("*:chat:*", count=1000):
         _expect(world, not client.hget(key, "turn"), f"{key!r} still has a running turn")
-    running = client.hget(record_key(ANONYMOUS), "running")
+    running = client.zrange(running_key(ANONYMOUS), 0, -1)
     _expect(world, not running, f"turns are counted as running that are not: {running!r}")
+    reserved = (client.hget(record_key(ANONYMOUS), "reserved") or b":0").partition(b":")[2]
+    _expect(world, reserved == b"0", f"{reserved!r} tokens are reserved for turns that have ended")
 
 
 def _check_usage(world: World) -> None:

@@ -22,4 +22,5 @@ speech.py       tells thinking apart from the answer
 lenient_json.py JSON as servers really write it
 sse.py          codec: text/event-stream
 http1.py        codec: the client's half of HTTP/1.1
+otlp.py        codec: spans and metrics, for OpenTelemetry
 """

@@ -141,6 +141,11 @@ class Answer:
         self._usage_before, self.finish_reason = self.usage, None
         self._begin_round()
 
+    def close(self) -> None:
+        """The model is not called again: the answer is complete as it is."""
+        self.goes_on = False
+        self._end("completed")
+
     def fail(self, error: ChatkeepError) -> None:
         """The upstream refused, broke off or stayed silent too long."""
         if self.ending or self.goes_on:

@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Callable
 
 import msgspec
+from msgspec.structs import replace
 
 from chat.core import prompt as prompts
 from chat.core.completions import ChatRequest
@@ -17,8 +18,8 @@ from chat.models.providers import Alternative, Providers
 from chat.models.upstream import ModelCall
 from chat.settings import AGENT, Settings
 
-#: Calls the model; given the answer so far, asks it to continue from there.
-Calls = Callable[[str], ModelCall]
+#: Calls the model; given the answer so far and its tokens, asks it to continue from there.
+Calls = Callable[[str, int], ModelCall]
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -56,26 +57,32 @@ class Models:
         self, chat: ChatRef, begun: Begun, ask: Ask, prompt: Prompt, parent_id: str | None
     ) -> list[Candidate]:
         """Whoever is asked, one after the other, until one answers. Raises NotAllowed and NoAgent."""
+        most = self.max_tokens(begun, ask)
 
-        def ask_agent(text: str) -> ModelCall:
-            question = self._question(chat, begun.ref, ask, prompt, parent_id, text)
+        def ask_agent(text: str, used_tokens: int) -> ModelCall:
+            limited = replace(ask, max_tokens=most and most - used_tokens)
+            question = self._question(chat, begun.ref, limited, prompt, parent_id, text)
             return self._agents.ask(question, begun.agent)
 
+        def limited(used_tokens: int) -> Ask:
+            return replace(ask, max_tokens=most and most - used_tokens)
+
         def candidate(found: Alternative) -> Candidate:
-            def call(text: str) -> ModelCall:
-                return found.upstream.call(self._request(found.model, prompt, ask, text))
+            def call(text: str, used_tokens: int) -> ModelCall:
+                request = self._request(found.model, prompt, limited(used_tokens), text)
+                return found.upstream.call(request)
 
             return Candidate(found.model, call, found.provider, found.upstream.secrets)
 
         if ask.prefers_agents and self._settings.lets_agents_in:
             try:
-                return [Candidate(AGENT, _FirstCallMade(ask_agent(""), ask_agent))]
+                return [Candidate(AGENT, _FirstCallMade(ask_agent("", 0), ask_agent))]
             except NoAgent:
                 if not self._settings.has_upstream:
                     raise
         model = self.name(begun, ask)
         if model == AGENT:
-            return [Candidate(AGENT, _FirstCallMade(ask_agent(""), ask_agent))]
+            return [Candidate(AGENT, _FirstCallMade(ask_agent("", 0), ask_agent))]
         return [candidate(found) for found in self._providers.alternatives(model)]
 
     def _question(
@@ -96,7 +103,7 @@ class Models:
             messages=list(messages),
             stream=ask.stream,
             temperature=ask.temperature,
-            max_tokens=self._max_tokens(ask),
+            max_tokens=ask.max_tokens,
         )
 
     def _request(self, model: str, prompt: Prompt, ask: Ask, text: str) -> ChatRequest:
@@ -105,12 +112,13 @@ class Models:
             prompts.go_on(prompt.messages, text) if text else prompt.messages,
             stream=ask.stream,
             temperature=ask.temperature,
-            max_tokens=self._max_tokens(ask),
+            max_tokens=ask.max_tokens,
         )
 
-    def _max_tokens(self, ask: Ask) -> int | None:
-        limit = self._settings.max_output_tokens
-        return min(ask.max_tokens or limit, limit) if limit else ask.max_tokens
+    def max_tokens(self, begun: Begun, ask: Ask) -> int | None:
+        """The largest answer, in all its calls together; None: any."""
+        limits = [ask.max_tokens, self._settings.max_output_tokens, begun.max_tokens]
+        return min(filter(None, limits), default=None)
 
 
 class _FirstCallMade:
@@ -120,9 +128,9 @@ class _FirstCallMade:
         self._first: ModelCall | None = first
         self._again = again
 
-    def __call__(self, text: str) -> ModelCall:
+    def __call__(self, text: str, used_tokens: int) -> ModelCall:
         first, self._first = self._first, None
-        return first or self._again(text)
+        return first or self._again(text, used_tokens)
 
 
 def _conversation(chat: ChatRef) -> str:

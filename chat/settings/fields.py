@@ -248,6 +248,17 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True):
     google_cloud_project: Annotated[
         str, Meta(description="Links log entries to Cloud Trace; set by deploy.sh.")
     ] = ""
+    otel_exporter_otlp_endpoint: Annotated[
+        str,
+        Meta(
+            description="OpenTelemetry collector (OTLP over HTTP), e.g. http://localhost:4318;"
+            " empty: no traces and metrics."
+        ),
+    ] = ""
+    otel_exporter_otlp_headers: Annotated[
+        str,
+        Meta(description="Headers for the collector: name=value,name=value.", extra=_SECRET),
+    ] = ""
     cors_origins: Annotated[
         str,
         Meta(
@@ -257,6 +268,9 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True):
     ] = ""
     k_service: Annotated[
         str, Meta(description="Set by Cloud Run; turns off the defaults meant for a local machine.")
+    ] = ""
+    k_revision: Annotated[
+        str, Meta(description="Set by Cloud Run; stands in each line of the log.")
     ] = ""
     threads: Annotated[
         int,

@@ -62,7 +62,7 @@ class Users:
 
     def delete(self, owner: str) -> None:
         """Delete a user with its keys and limits; its chats stay. Raises NotFound."""
-        (gone,) = self._store.write([("DEL", record_key(owner))])
+        (gone,) = self._store.run("delete_user", {"record": record_key(owner)})
         if not gone:
             raise _no_such_user()
 
@@ -124,7 +124,7 @@ class Users:
         *,
         exists: str = "",
     ) -> bool:
-        reply = self._store.run(
+        (done,) = self._store.run(
             "user",
             {"record": record_key(owner)},
             key_hash=key.hash if key else "",
@@ -133,7 +133,7 @@ class Users:
             exists=exists,
             fields=[part for pair in fields.items() for part in pair],
         )
-        return bool(reply)
+        return bool(done)
 
     def _read_counted(self, key: str) -> dict[str, str]:
         """What is counted of an owner, in its record or after it was erased."""

@@ -14,9 +14,9 @@ from chat.core.errors import (
 )
 from chat.core.events import Event
 from chat.core.http1 import ProtocolError
-from chat.core.messages import Ask
+from chat.core.usage import Used
 from chat.models.choice import Candidate
-from chat.models.upstream.retries import request_id
+from chat.turns.plan import TurnPlan
 
 _MAX_CONTINUATIONS = 5
 _OF_THE_MODEL = (UpstreamRefused, UpstreamUnavailable, UpstreamTimeout)
@@ -24,13 +24,18 @@ log = logging.getLogger("chatkeep")
 
 
 class Asking:
-    """The calls of one turn, and the answer that they give; `name` is for the log."""
+    """The calls of one turn, and the answer that they give.
+
+    `attempts_before`: those of the calls before this one.
+    """
 
     def __init__(
-        self, name: str, ask: Ask, candidates: Sequence[Candidate], keepalive_seconds: float
+        self, plan: TurnPlan, candidates: Sequence[Candidate], keepalive_seconds: float
     ) -> None:
-        self._name = name
-        self._ask = ask
+        self._plan = plan
+        self._ask = plan.ask
+        self._name = plan.begun.ref.turn_id
+        self.attempts_before = 0
         self._keepalive_seconds = keepalive_seconds
         self._candidates = iter(candidates)
         self._began_at = time.monotonic()
@@ -39,7 +44,7 @@ class Asking:
 
     def _begin(self, candidate: Candidate) -> None:
         self.candidate = candidate
-        self.call = candidate.call("")
+        self.call = candidate.call("", 0)
         self._has_head = False
         self.answer = Answer(
             stream=self._ask.stream,
@@ -77,12 +82,13 @@ class Asking:
 
     def _work(self) -> None:
         if self.answer.goes_on:
-            self.call.drain()
-            self.call, self._has_head = self.candidate.call(self.answer.text), False
-            self.answer.go_on()
-        self.call.work()
+            self._continue()
+        if not self.answer.ending:
+            self.call.work()
 
     def _read(self) -> list[Event]:
+        if self.answer.ending:
+            return []
         piece = self.call.read()
         now = time.monotonic()
         if self.call.answering and not self._has_head:
@@ -90,6 +96,21 @@ class Asking:
         if piece is None:
             return self.answer.tick(now)
         return self.answer.receive(piece, now) if piece else self.answer.upstream_ended()
+
+    def _continue(self) -> None:
+        """Ask for more of the same answer, if it may become longer."""
+        used_tokens = self.used(is_stopped=False).completion_tokens
+        if not self._plan.may_go_on(used_tokens):
+            self.answer.close()
+            return
+        self.call.drain()
+        self.attempts_before += self.call.attempts
+        self.call, self._has_head = self.candidate.call(self.answer.text, used_tokens), False
+        self.answer.go_on()
+
+    def used(self, *, is_stopped: bool) -> Used:
+        """What the model that answers has used so far."""
+        return self._plan.used(self.answer, self.candidate.model, is_stopped=is_stopped)
 
     def _take_head(self, now: float) -> None:
         self._has_head = True
@@ -99,10 +120,11 @@ class Asking:
     def _ask_next(self) -> None:
         """Ask the next candidate, as long as the client has seen nothing of an answer."""
         answer, name = self.answer, self.candidate.model
-        log.warning("turn %s: %s failed (%s)", self._name, name, request_id(self.call.headers))
+        log.warning("turn %s: %s failed (%s)", self._name, name, self.call.upstream_failure)
         is_shown = answer.offset or (answer.reasoning and self._ask.reasoning)
         if is_shown or not isinstance(answer.error, _OF_THE_MODEL):
             return
         if following := next(self._candidates, None):
             self.call.close()
+            self.attempts_before += self.call.attempts
             self._begin(following)

@@ -22,9 +22,8 @@ from chat.core.errors import (
 )
 from chat.core.events import STATUS_OF, Delta, Ended, Event, Started
 from chat.core.limits import RateStatus
-from chat.core.messages import Ask, ChatRef, write_assistant_message, write_user_message
-from chat.core.outcomes import Begun, Finished, LogEnd
-from chat.core.prompt import estimate_text
+from chat.core.messages import write_assistant_message
+from chat.core.outcomes import Finished, LogEnd
 from chat.core.usage import Used
 from chat.host.flow import WORK_DUE, DueAt, Wait
 from chat.host.shutdown import Shutdown
@@ -34,23 +33,13 @@ from chat.store.history import History
 from chat.store.turn_log_writer import LOST, LogBuffer, TurnLogWriter
 from chat.turns.asking import Asking
 from chat.turns.events import ended_as_stored, ended_in_error, error_json, started
+from chat.turns.plan import TurnPlan
+from chat.turns.report import TurnReport, TurnTimes, make_report
 
 _AGAIN_SECONDS = 0.5
 _NOT_STORED = "The chat store was unreachable for too long; this turn could not be stored."
 _SHUTTING_DOWN = "This instance is shutting down; nothing was stored."
 log = logging.getLogger("chatkeep")
-
-
-class TurnPlan(msgspec.Struct, frozen=True):
-    """What is decided about a turn before the model is called."""
-
-    chat: ChatRef
-    begun: Begun
-    ask: Ask
-    prompt_tokens: int  # by estimate
-    start: int | None  # None: it is not kept, because the chat has forks
-    parent_id: str | None
-    forks: str | None  # None: they stay
 
 
 class Producer:
@@ -76,21 +65,29 @@ class Producer:
         on_end: Callable[[], object],
     ) -> None:
         now = time.monotonic()
-        begun, ask = plan.begun, plan.ask
+        begun = plan.begun
         self.ended: Ended | None = None
         self.store_seconds = store_seconds
         self._on_end = on_end
         self.chat, self.ref = plan.chat, begun.ref
+        self.chat_mark = begun.mark
         self._plan = plan
         self._history = history
         self._writer = writer
         self._shutdown = shutdown
         self._patience_seconds = settings.store_patience_seconds
         self._keeps_reasoning = settings.keep_reasoning
-        self._asking = Asking(begun.ref.turn_id, ask, candidates, settings.keepalive_seconds)
-        self._buffer = LogBuffer(plan.chat, begun.ref, history.lease_ms, begun.now_ms)
+        self._asking = Asking(plan, candidates, settings.keepalive_seconds)
+        self._buffer = LogBuffer(
+            plan.chat,
+            begun.ref,
+            lease_ms=history.lease_ms,
+            keep_ms=history.keep_ms,
+            began_ms=begun.now_ms,
+        )
         self._writer.attach(self._buffer)
         self._began_at = now
+        self._times = TurnTimes(now - store_seconds, now)
         self._store_away_at: float | None = None
         self._end_at = 0.0
 
@@ -106,11 +103,7 @@ class Producer:
     @functools.cached_property
     def started(self) -> Started:
         """The first event of a stream."""
-        plan, begun = self._plan, self._plan.begun
-        message = write_user_message(
-            begun.ref, plan.ask, began_ms=begun.now_ms, parent_id=plan.parent_id
-        )
-        return started(plan.chat, begun.ref, message)
+        return started(self.chat, self.ref, self._plan.user_message)
 
     @property
     def opening(self) -> list[Event]:
@@ -132,9 +125,13 @@ class Producer:
         return self._answer.error if self.ended and not self.ended.message else None
 
     @property
-    def tokens(self) -> int:
-        """What it has used so far, by estimate if need be."""
-        return self._used().tokens if self._answer.offset or self.answering else 0
+    def report(self) -> TurnReport:
+        """The facts of a turn that has ended."""
+        assert self.ended
+        asking = self._asking
+        nothing = Used(asking.candidate.model, 0, 0)
+        used = self._used() if self._answer.offset or self.answering else nothing
+        return make_report(asking.call, self.ended, used, self._times, asking.attempts_before)
 
     def waits_for(self) -> Wait:
         if self._answer.ending:
@@ -165,6 +162,7 @@ class Producer:
         if events and self._plan.ask.stream:
             text = "".join([event.text for event in events if isinstance(event, Delta)])
             if text:
+                self._times.note_text()
                 self._writer.add(self._buffer, text)
         return events
 
@@ -183,10 +181,12 @@ class Producer:
     def _end(self) -> list[Event]:
         # From here on everything has time-outs of its own: it may take long, but is not stuck.
         self._buffer.driven_at = math.inf
+        self._times.note_answered()
         self._asking.call.drain()
         self.ended = self._settle()
         if self.ended is None:
             return self._answer.tick(time.monotonic())
+        self._times.note_end()
         self._writer.detach(self._buffer)
         self._on_end()
         return [self.ended]
@@ -202,12 +202,19 @@ class Producer:
                 self._end_at = now + _AGAIN_SECONDS
                 return None
             self._answer.error = StoreUnavailable(_NOT_STORED, retry_after=1)
+            self._take_back()
         except ChatkeepError as error:
             self._answer.error = error
         except Exception:  # whatever it is, the turn must end: else its lease lives for ever
             log.exception("turn %s could not be stored", self._plan.begun.ref.turn_id)
             self._answer.error = InternalError("An internal error occurred.")
+            self._take_back()
         return self._failed(None)
+
+    def _take_back(self) -> None:
+        """Its client learns that nothing is stored: so let it be, whatever Redis has done by now."""
+        plan, used = self._plan, self._used() if self.answering else None
+        self._writer.take_back(self._history.take_back(plan.chat, plan.begun.ref, plan.ask, used))
 
     def _drop(self) -> Ended:
         plan, error = self._plan, self._answer.error
@@ -215,7 +222,10 @@ class Producer:
         # A log with text is deleted; one without shows late readers the error.
         shown = b"" if self._answer.offset else error_json(error)
         used = self._used() if self.answering else None
-        stored = self._history.drop(plan.chat, plan.begun.ref, plan.ask, shown, used)
+        is_rollback = self._buffer.verdict == "rollback"
+        stored = self._history.drop(
+            plan.chat, plan.begun.ref, plan.ask, shown, used, rolled_back=is_rollback
+        )
         # Another instance may have taken it for dead, and stored it: then it has not simply failed.
         return ended_as_stored(stored) if stored else self._failed(None)
 
@@ -257,10 +267,7 @@ class Producer:
         return Ended(ending, turn.offset, message=msgspec.Raw(stored))
 
     def _used(self) -> Used:
-        usage, model = self._answer.usage, self._asking.candidate.model
-        if usage:
-            return Used(model, usage.prompt_tokens, usage.completion_tokens)
-        return Used(model, self._plan.prompt_tokens, estimate_text(self._answer.received))
+        return self._asking.used(is_stopped=self._buffer.verdict is not None)
 
     def _log_end(self, ending: str) -> LogEnd:
         error = error_json(self._answer.error) if self._answer.error else b""

@@ -36,6 +36,7 @@ _CHAT_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _EXPOSED = (
     "ETag, X-Request-Id, Retry-After, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, Link"
 )
+_WHOSE = "Authorization, X-Firebase-AppCheck"
 _DAY_SECONDS = "86400"
 _SAFE_HEADERS = (
     ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
@@ -46,6 +47,12 @@ _SAFE_HEADERS = (
 log = logging.getLogger("chatkeep")
 
 Handler = Callable[..., Response]
+
+
+class ErrorResponse(Response):
+    """A response that the log has a reason for."""
+
+    code = ""
 
 
 class Route(msgspec.Struct, frozen=True, eq=False):
@@ -78,7 +85,9 @@ class Router:
         *,
         max_body_bytes: int,
         origins: frozenset[str],
+        observe: Callable[[RequestEntry], None] | None = None,
     ) -> None:
+        self._observe = observe
         self._access = access
         self._relay = relay
         self._paths: Paths[Route] = Paths(RESERVED)
@@ -92,6 +101,7 @@ class Router:
     def answer(self, request: Request) -> Response:
         """Find the handler and call it; any exception becomes an error response."""
         entry = open_entry(request)
+        entry.observe = self._observe
         try:
             response = self._dispatch(request)
         except ChatkeepError as error:
@@ -121,6 +131,7 @@ class Router:
                 self._access.check(caller)
         except ChatkeepError as error:
             entry = open_entry(request)
+            entry.observe = self._observe
             entry.set_route(route.path, {})
             return self._complete(request, entry, error_response(error, route.write_error))
         except Exception:  # it will show again with the body, and be answered
@@ -132,9 +143,12 @@ class Router:
         if response.status_code == 204:
             response.headers.remove("Content-Type")  # Flask sets text/html even without a body
         response.headers.setdefault("Cache-Control", "no-store")
+        response.headers.add("Vary", _WHOSE)  # a cache must not show one owner's answer to another
         response.headers.extend([("X-Request-Id", entry.request_id), *_SAFE_HEADERS])
         self._allow_origin(request, response)
         entry.status = response.status_code
+        if isinstance(response, ErrorResponse) and not entry.report:
+            entry.fail(response.code)
         response.call_on_close(entry.write)
         return response
 
@@ -211,7 +225,10 @@ def error_response(
     error: ChatkeepError, write: Callable[[ChatkeepError], object] = write_error
 ) -> Response:
     """An error as a response, encoded by `write`."""
-    return json_response(write(error), error.status, error.headers)
+    body = msgspec.json.encode(write(error))
+    response = ErrorResponse(body, error.status, error.headers, content_type=JSON)
+    response.code = error.code
+    return response
 
 
 def whole_number(request: Request, name: str, *, default: int, minimum: int, maximum: int) -> int:

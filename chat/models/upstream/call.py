@@ -9,7 +9,7 @@ import logging
 import socket
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from chat.core.completions import ChatRequest, encode_request
 from chat.core.errors import (
@@ -38,34 +38,6 @@ _NOTHING = memoryview(b"")
 log = logging.getLogger("chatkeep")
 
 
-class ModelCall(Protocol):
-    """A call that yields the bytes of an answer, from the model API or from an agent."""
-
-    answering: bool
-
-    @property
-    def agent(self) -> str:
-        """The agent that answers; "" if none does."""
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """The head of the response, names in lower case; {} before it has come."""
-
-    def waits_for(self) -> Wait:
-        """Readable: `read` is due then; work due: `work`, and then `read`."""
-
-    def work(self) -> None:
-        """Do what takes time, if anything is to be done."""
-
-    def read(self) -> bytes | None:
-        """What has come of the answer, at once; b"" is its end, None "nothing yet"."""
-
-    def drain(self) -> None:
-        """After the last event: leave everything in order."""
-
-    def close(self) -> None: ...
-
-
 class Call:
     """One call: `work` and `read` until `read` returns b"" or raises a ChatkeepError."""
 
@@ -84,12 +56,18 @@ class Call:
         self._unsent = _NOTHING
         self._reused = self._is_sent = self._needs_fresh = self._redirected = False
         self._error_body = b""
-        self._sends = 0
+        self._sends = self.attempts = self.upstream_status = 0
+        self.upstream_failure = ""
         self._attempt_at = self._progress_at = time.monotonic()
 
     @property
     def headers(self) -> Mapping[str, str]:
         return self._response.headers
+
+    @property
+    def upstream_request_id(self) -> str:
+        """Of the last answer; what is no id is left out."""
+        return retries.request_id(self._response.headers)
 
     def waits_for(self) -> Wait:
         if self._connection and not self._response.complete:
@@ -103,6 +81,7 @@ class Call:
         if self._connection or time.monotonic() < self._attempt_at:
             return
         self._sends += 1
+        self.attempts += 1
         self._response, self._error_body = ResponseDecoder(), b""
         self._reused = self._is_sent = False
         upstream = self._upstream
@@ -111,7 +90,8 @@ class Call:
             self._connection, self._reused = upstream.connections.take(fresh=self._needs_fresh)
         except (OSError, UnicodeError) as error:  # UnicodeError: an impossible host name
             log.warning("%s could not be reached: %s", upstream.address.host, error)
-            self._retry(f"could not be reached ({type(error).__name__})")
+            self.upstream_failure = f"could not be reached ({type(error).__name__})"
+            self._retry(self.upstream_failure)
             return
         fd = self._connection.fileno()
         self._readable, self._sendable = Readable(fd), Readable(fd, or_writable=True)
@@ -180,6 +160,7 @@ class Call:
             if not piece:
                 self._response.end()
         except ProtocolError:
+            self.upstream_failure = "broke off"
             if self.answering:
                 raise
             if self._response.status >= 300:  # whatever has come of the refusal
@@ -187,6 +168,7 @@ class Call:
             else:
                 self._retry("broke off", stale=self._reused and not self._response.status)
             return None
+        self.upstream_status = self._response.status
         if self.answering or 200 <= self._response.status < 300:
             if not self.answering:
                 self._begin_answer()
@@ -206,13 +188,13 @@ class Call:
     def _fail(self) -> None:
         """The response is a refusal: adapt, retry, or raise what the client is shown."""
         status, headers, body = self._response.status, self._response.headers, self._error_body
-        upstream = self._upstream
+        upstream, self.upstream_failure = self._upstream, f"answered {status}"
         log.warning(
             "%s answered %d (%s, %s)",
             upstream.address.host,
             status,
             sanitize(find_code(body) or "no code", *upstream.secrets),
-            sanitize(retries.request_id(headers), *upstream.secrets),
+            sanitize(self.upstream_request_id or "no id", *upstream.secrets),
         )
         if status in _REDIRECTS:
             self._redirect(status, headers.get("location", ""))
@@ -272,6 +254,8 @@ class Call:
         self.close()
         if stale and not self._needs_fresh and self._sends < MAX_SENDS:
             self._needs_fresh = True
+            self.attempts -= 1
+            self.upstream_failure = ""
             return
         too_long = (wait or 0) > min(retries.MAX_WAIT_SECONDS, self._upstream.silence_seconds)
         if self._sends >= MAX_SENDS or too_long:
@@ -288,6 +272,7 @@ class Call:
         if self._response.status >= 300:
             self._fail()  # a refusal whose end does not come
         else:
+            self.upstream_failure = f"was silent for {silence:g} s"
             self._raise(UpstreamTimeout(f"The model API was silent for {silence:g} s."))
 
     def _raise(self, error: ChatkeepError) -> None:

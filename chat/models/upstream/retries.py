@@ -17,6 +17,7 @@ _QUOTA = re.compile(
     rb"|AllocationQuota|out of credit|quota_exhausted",
     re.IGNORECASE,
 )
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _REQUEST_IDS = (
     "x-request-id request-id apim-request-id x-ms-request-id x-amzn-requestid"
     " x-goog-request-id x-litellm-call-id x-portkey-trace-id helicone-id cf-ray"
@@ -66,5 +67,6 @@ def pause_after(attempts: int) -> float:
 
 
 def request_id(headers: Mapping[str, str]) -> str:
-    """The id under which the provider finds this request, with the name of its header."""
-    return next((f"{name} {headers[name]}" for name in _REQUEST_IDS if name in headers), "no id")
+    """The id under which the provider finds this request; "" if none looks like one."""
+    given = (headers.get(name, "") for name in _REQUEST_IDS)
+    return next((found for found in given if _REQUEST_ID.fullmatch(found)), "")

@@ -12,6 +12,8 @@ from chat.web.dialects import CONTENT, FLAG, OBJECT, TEXT, Body, Dialect, Schema
 _WHEN_BUSY: tuple[WhenBusy, ...] = get_args(WhenBusy)
 _MAX_NAME = 256
 _KEEP_ALIVE = b": keep-alive\n\n"
+# As sse.encode would write it, in one step: there is one of these for each token.
+_DELTA = b'id: %b:%d\nevent: delta\ndata: {"text":%b}\n\n'
 
 
 def read_request(raw: bytes, accept: str) -> Ask:
@@ -49,8 +51,7 @@ def read_patch(raw: bytes) -> dict[str, str]:
 def write_event(mark: bytes, event: Event) -> bytes:
     """One event as text/event-stream; its id is a cursor (core/cursors.py)."""
     if isinstance(event, Delta):
-        data = b'{"text":%b}' % msgspec.json.encode(event.text)
-        return sse.encode("delta", data, event_id=b"%b:%d" % (mark, event.offset))
+        return _DELTA % (mark, event.offset, msgspec.json.encode(event.text))
     if isinstance(event, Reasoning):
         return sse.encode("reasoning", b'{"text":%b}' % msgspec.json.encode(event.text))
     if isinstance(event, KeepAlive):

@@ -16,12 +16,13 @@ import msgspec
 from werkzeug.datastructures import Headers
 
 from chat.core.cursors import mark_of
-from chat.core.errors import ChatkeepError
+from chat.core.errors import ChatkeepError, NotFound
 from chat.core.events import Event
+from chat.core.messages import etag as write_etag
 from chat.core.messages import find_ref, read_answer
 from chat.host.flow import Wait, pump, run_to_end
 from chat.turns.producer import Producer
-from chat.turns.reader import Reader
+from chat.turns.reader import NOTHING_LEFT, Reader
 from chat.turns.waiting import Waiting
 from chat.web.access_log import RequestEntry
 from chat.web.dialects import Dialect
@@ -47,7 +48,7 @@ class RequestContext(msgspec.Struct, frozen=True):
     keepalive_seconds: float
     began_at: float = msgspec.field(default_factory=monotonic)
     begin: Callable[[], Turn] | None = None  # again, when the turn it repeats left nothing
-    on_stored: Callable[[bytes], None] | None = None  # with the stored message
+    on_stored: Callable[[str, bytes], None] | None = None  # with the chat's mark, the message
 
 
 class TurnResponse:
@@ -58,6 +59,7 @@ class TurnResponse:
         self.head: Head | None = None
         self._context = context
         self._events: list[Event] = []  # before there is a head
+        self._may_begin = context.begin is not None
         self.wake: Callable[[], object] = lambda: None  # how another thread says that there is work
         self._framing: Literal["server", "chunked", "close"] = "server"
         self._protocol, self._common_headers = "", Headers()
@@ -74,6 +76,7 @@ class TurnResponse:
         if isinstance(turn, Producer):
             self._context.entry.chat = turn.chat.id
             self._context.entry.turn = turn.ref.turn_id
+            self._reported = False
 
     def _wake(self) -> None:
         self.wake()
@@ -82,6 +85,7 @@ class TurnResponse:
         """Drive the turn for a moment, before it is known who answers."""
         for events in pump(self._turn, until=monotonic() + seconds):
             self._events += events
+        self._report_end()
 
     def use_socket(self, protocol: str, headers: Headers) -> None:
         """From now on write the head as well, for a client of this protocol, with these headers."""
@@ -99,6 +103,7 @@ class TurnResponse:
         events = [] if self._turn.ended else self._turn.work()
         if isinstance(self._turn, Waiting) and self._turn.turn:
             self._set_turn(self._turn.turn)
+        self._report_end()
         return self._write(events)
 
     def finish(self) -> None:
@@ -108,10 +113,17 @@ class TurnResponse:
             turn.leave()
             return
         run_to_end(turn)
+        self._report_end()
         assert turn.ended
-        context.entry.ending, context.entry.tokens = turn.ended.ending, turn.tokens
         if turn.ended.message and context.on_stored:
-            context.on_stored(bytes(turn.ended.message))
+            context.on_stored(turn.chat_mark, bytes(turn.ended.message))
+
+    def _report_end(self) -> None:
+        """Once: how a turn ended that this instance drives."""
+        turn = self._turn
+        if turn.ended and isinstance(turn, Producer) and not self._reported:
+            self._reported = True
+            self._context.entry.end_turn(turn.report)
 
     def _write(self, events: list[Event]) -> bytes:
         if self.head:
@@ -135,15 +147,23 @@ class TurnResponse:
             if context.stream:
                 return self._begin_stream(turn)
             if turn.ended and turn.ended.message:
-                head, body = write_stored(context.dialect, bytes(turn.ended.message))
+                head, body = write_stored(
+                    context.dialect, bytes(turn.ended.message), turn.chat_mark
+                )
                 return self._begin_whole(
                     Head(head.status, head.headers | self._turn_headers()), body
                 )
-            assert context.begin
+            if not (self._may_begin and context.begin):
+                raise NotFound(NOTHING_LEFT, code="turn_not_found")
+            # The turn that this one repeats left nothing. Whether the message is to run again is not
+            # for us to say; and what is answered to that is the end of it.
+            self._may_begin = False
             self.finish()  # a reader leaves
-            self._set_turn(context.begin())  # the turn that this one repeats has failed
+            self._set_turn(context.begin())
             return b""
         except ChatkeepError as error:
+            if not context.entry.report:
+                context.entry.fail(error.code)
             body = msgspec.json.encode(context.dialect.write_error(error))
             return self._begin_whole(
                 Head(error.status, {"Content-Type": JSON} | error.headers), body
@@ -192,11 +212,11 @@ class TurnResponse:
         return {"Server-Timing": timing} | self._turn.rate_status.headers()
 
 
-def write_stored(dialect: Dialect, message: bytes) -> tuple[Head, bytes]:
-    """The answer with a stored message, and with the revision it brought the chat to."""
+def write_stored(dialect: Dialect, message: bytes, mark: str) -> tuple[Head, bytes]:
+    """The answer with a stored message, and with the ETag that its chat, with this mark, had then."""
     found = read_answer(message)
     ref = find_ref(found.id)
-    etag = {"ETag": f'"{ref.index + 1}"'} if ref else {}
+    etag = {"ETag": f'"{write_etag(mark, ref.index + 1)}"'} if ref and mark else {}
     body = msgspec.json.encode(dialect.write_answer(found))
     return Head(dialect.answer_status, {"Content-Type": JSON} | etag), body
 
