@@ -15,6 +15,7 @@ _KINDS = (
     "chat",
     "history",
     "once",
+    "sizes",
     "user",
     "usage",
     "",
@@ -33,13 +34,15 @@ def check(world: World) -> None:
         histories[f"chat-{n}"] = pages[0]
     for chat_id, history in histories.items():
         _check_history(world, chat_id, history)
-    everything = [m["content"] for history in histories.values() for m in history]
+    stored = [m for history in histories.values() for m in history]
+    # An answer of which nothing came is in the history, but not in a prompt.
+    everything = [m["content"] for m in stored if m["content"] or m["role"] == "user"]
     place = {content: at for at, content in enumerate(everything)}
     _check_said(world, histories)
     for first, count, expected in world.prompts:
         _check_prompt(world, everything, place, first, count, expected)
     _check_keys(world)
-    world.counts["messages in the histories"] = len(everything)
+    world.counts["messages in the histories"] = len(stored)
     _check_usage(world)
 
 
@@ -50,7 +53,8 @@ def _whole_history(client: Client, path: str) -> list[dict[str, Any]]:
         if reply.status != 200:
             raise RuntimeError(f"GET {path}: {reply.status} {reply.body!r}")
         messages = reply.json + messages
-        path = reply.headers.get("Link", "").partition("<")[2].partition(">")[0]
+        query = reply.headers.get("Link", "").partition("<")[2].partition(">")[0]
+        path = query and path.partition("?")[0] + query
     return messages
 
 

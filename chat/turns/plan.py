@@ -3,7 +3,8 @@
 import msgspec
 
 from chat.core.answer import Answer
-from chat.core.messages import Ask, ChatRef, write_user_message
+from chat.core.events import STATUS_OF, Ending
+from chat.core.messages import Ask, ChatRef, write_assistant_message, write_user_message
 from chat.core.outcomes import Begun
 from chat.core.prompt import estimate_text
 from chat.core.usage import Used
@@ -27,6 +28,30 @@ class TurnPlan(msgspec.Struct, frozen=True):
         begun = self.begun
         return write_user_message(
             begun.ref, self.ask, began_ms=begun.now_ms, parent_id=self.parent_id
+        )
+
+    def answer_message(
+        self,
+        answer: Answer,
+        ending: Ending,
+        now_ms: int,
+        *,
+        model: str,
+        provider: str,
+        reasoning: str,
+    ) -> bytes:
+        """The answer as it will be stored."""
+        return write_assistant_message(
+            self.begun.ref,
+            self.chat.id,
+            answer.text,
+            model=model,
+            provider=provider,
+            reasoning=reasoning,
+            status=STATUS_OF[ending],
+            now_ms=now_ms,
+            finish_reason=answer.finish_reason or ("error" if answer.error else None),
+            usage=answer.usage,
         )
 
     def may_go_on(self, used_tokens: int) -> bool:

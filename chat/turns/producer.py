@@ -20,9 +20,8 @@ from chat.core.errors import (
     StoreUnavailable,
     UpstreamUnavailable,
 )
-from chat.core.events import STATUS_OF, Delta, Ended, Event, Started
+from chat.core.events import Delta, Ended, Event, Started
 from chat.core.limits import RateStatus
-from chat.core.messages import write_assistant_message
 from chat.core.outcomes import Finished, LogEnd
 from chat.core.usage import Used
 from chat.host.flow import WORK_DUE, DueAt, Wait
@@ -233,15 +232,11 @@ class Producer:
         plan, turn = self._plan, self._answer
         ending = turn.ending or "failed"
         now_ms = plan.begun.now_ms + int((time.monotonic() - self._began_at) * 1000)
-        answer = write_assistant_message(
-            plan.begun.ref,
-            plan.chat.id,
-            turn.text,
+        answer = plan.answer_message(
+            turn,
+            ending,
+            now_ms,
             model=self._asking.candidate.model,
-            status=STATUS_OF[ending],
-            now_ms=now_ms,
-            finish_reason=turn.finish_reason or ("error" if turn.error else None),
-            usage=turn.usage,
             provider=self._asking.candidate.provider,
             reasoning=turn.reasoning if self._keeps_reasoning else "",
         )
