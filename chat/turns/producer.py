@@ -68,9 +68,7 @@ class Producer:
         now = time.monotonic()
         begun, ask = plan.begun, plan.ask
         self.ended: Ended | None = None
-        self.store_seconds = store_seconds
         self._on_end = on_end
-        self.upstream_seconds = 0.0
         self.chat, self.ref = plan.chat, begun.ref
         self.chat_mark = begun.mark
         self._plan = plan
@@ -96,9 +94,7 @@ class Producer:
             began_ms=begun.now_ms,
         )
         self._writer.attach(self._buffer)
-        self._began_at = now
-        self._times = TurnTimes(now - store_seconds, now)
-        self._attempts_before = 0
+        self.times = TurnTimes(now - store_seconds, now)
         self._store_away_at: float | None = None
         self._end_at = 0.0
 
@@ -130,9 +126,7 @@ class Producer:
     def report(self) -> TurnReport:
         """The facts of a turn that has ended."""
         assert self.ended
-        nothing = Used(self._plan.model, 0, 0)
-        used = self._used() if self._answer.offset or self._call.answering else nothing
-        return make_report(self._call, self.ended, used, self._times, self._attempts_before)
+        return make_report(self._call, self.ended, self._used(), self.times)
 
     def waits_for(self) -> Wait:
         if self._answer.ending:
@@ -177,7 +171,7 @@ class Producer:
             return []
         if self._answer.goes_on:
             self._call.drain()
-            self._attempts_before += self._call.attempts
+            self.times.attempts_before += self._call.attempts
             self._call = self._make_call(self._answer.text, self._used().completion_tokens)
             self._answer.go_on()
         self._call.work()
@@ -186,15 +180,15 @@ class Producer:
     def _read(self) -> list[Event]:
         piece = self._call.read()
         now = time.monotonic()
-        if self._call.answering and not self.upstream_seconds:
-            self.upstream_seconds = now - self._began_at
+        if self._call.answering and not self.times.answering_at:
+            self.times.answering_at = now
         if piece is None:
             return self._answer.tick(now)
         events = self._answer.receive(piece, now) if piece else self._answer.upstream_ended()
         if self._plan.ask.stream:
             text = "".join([event.text for event in events if isinstance(event, Delta)])
             if text:
-                self._times.note_text()
+                self.times.note_text()
                 self._writer.add(self._buffer, text)
         return events
 
@@ -213,12 +207,12 @@ class Producer:
     def _end(self) -> list[Event]:
         # From here on everything has time-outs of its own: it may take long, but is not stuck.
         self._buffer.driven_at = math.inf
-        self._times.note_answered()
+        self.times.note_answered()
         self._call.drain()
         self.ended = self._settle()
         if self.ended is None:
             return self._answer.tick(time.monotonic())
-        self._times.note_end()
+        self.times.note_end()
         self._writer.detach(self._buffer)
         self._on_end()
         return [self.ended]
@@ -264,13 +258,14 @@ class Producer:
     def _store(self) -> Ended:
         plan, turn = self._plan, self._answer
         ending = turn.ending or "failed"
-        now_ms = plan.begun.now_ms + int((time.monotonic() - self._began_at) * 1000)
+        now_ms = plan.begun.now_ms + int((time.monotonic() - self.times.called_at) * 1000)
+        error = error_json(turn.error) if turn.error else b""
         answer = plan.answer_message(turn, ending, now_ms)
         finished = Finished(
             plan.begun.ref,
             plan.ask,
             answer,
-            self._log_end(ending),
+            LogEnd(ending, turn.offset, self._buffer.rest(), error),
             self._used(),
             began_ms=plan.begun.now_ms,
             now_ms=now_ms,
@@ -289,10 +284,6 @@ class Producer:
 
     def _used(self) -> Used:
         return self._plan.used(self._answer, is_stopped=self._buffer.verdict is not None)
-
-    def _log_end(self, ending: str) -> LogEnd:
-        error = error_json(self._answer.error) if self._answer.error else b""
-        return LogEnd(ending, self._answer.offset, self._buffer.rest(), error)
 
     def _failed(self, message: bytes | None) -> Ended:
         assert self._answer.error is not None
