@@ -21,6 +21,7 @@ from chat.models.choice import Candidate
 from chat.models.upstream import ModelCall
 from chat.settings import Settings
 from chat.turns.plan import TurnPlan
+from chat.turns.report import TurnTimes
 
 _MAX_CONTINUATIONS = 5
 _OF_THE_MODEL = (UpstreamRefused, UpstreamUnavailable, UpstreamTimeout)
@@ -28,20 +29,21 @@ log = logging.getLogger("chatkeep")
 
 
 class Asking:
-    """The calls of one turn, and the answer that they give.
+    """The calls of one turn, and the answer that they give."""
 
-    `attempts_before`: those of the calls before this one.
-    """
-
-    def __init__(self, plan: TurnPlan, candidates: Sequence[Candidate], settings: Settings) -> None:
+    def __init__(
+        self,
+        plan: TurnPlan,
+        candidates: Sequence[Candidate],
+        settings: Settings,
+        times: TurnTimes,
+    ) -> None:
         self._plan = plan
         self._ask = plan.ask
         self._name = plan.begun.ref.turn_id
-        self.attempts_before = 0
+        self._times = times
         self._settings = settings
         self._candidates = iter(candidates)
-        self._began_at = time.monotonic()
-        self.upstream_seconds = 0.0
         self._begin(next(self._candidates))
 
     def _begin(self, candidate: Candidate) -> None:
@@ -107,7 +109,7 @@ class Asking:
             self.answer.close()
             return
         self.call.drain()
-        self.attempts_before += self.call.attempts
+        self._times.attempts_before += self.call.attempts
         self.call, self._has_head = self.candidate.call(self.answer.text, used_tokens), False
         self.answer.go_on()
 
@@ -117,7 +119,7 @@ class Asking:
 
     def _take_head(self, now: float) -> None:
         self._has_head = True
-        self.upstream_seconds = self.upstream_seconds or now - self._began_at
+        self._times.answering_at = self._times.answering_at or now
         self.answer.head(self.call.headers.get("content-encoding", ""))
         if not self._ask.autocontinue:
             # Nobody is asked again: let go of the prompt.
@@ -140,7 +142,7 @@ class Asking:
             return
         if following := next(self._candidates, None):
             self.call.close()
-            self.attempts_before += self.call.attempts
+            self._times.attempts_before += self.call.attempts
             self._begin(following)
 
 

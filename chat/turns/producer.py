@@ -66,7 +66,6 @@ class Producer:
         now = time.monotonic()
         begun = plan.begun
         self.ended: Ended | None = None
-        self.store_seconds = store_seconds
         self._on_end = on_end
         self.chat, self.ref = plan.chat, begun.ref
         self.chat_mark = begun.mark
@@ -76,7 +75,8 @@ class Producer:
         self._shutdown = shutdown
         self._patience_seconds = settings.store_patience_seconds
         self._keeps_reasoning = settings.keep_reasoning
-        self._asking = Asking(plan, candidates, settings)
+        self.times = TurnTimes(now - store_seconds, now)
+        self._asking = Asking(plan, candidates, settings, self.times)
         self._buffer = LogBuffer(
             plan.chat,
             begun.ref,
@@ -85,19 +85,12 @@ class Producer:
             began_ms=begun.now_ms,
         )
         self._writer.attach(self._buffer)
-        self._began_at = now
-        self._times = TurnTimes(now - store_seconds, now)
         self._store_away_at: float | None = None
         self._end_at = 0.0
 
     @property
     def _answer(self) -> Answer:
         return self._asking.answer
-
-    @property
-    def upstream_seconds(self) -> float:
-        """How long it took until the model began to answer."""
-        return self._asking.upstream_seconds
 
     @functools.cached_property
     def started(self) -> Started:
@@ -127,10 +120,7 @@ class Producer:
     def report(self) -> TurnReport:
         """The facts of a turn that has ended."""
         assert self.ended
-        asking = self._asking
-        nothing = Used(asking.candidate.model, 0, 0)
-        used = self._used() if self._answer.offset or self.answering else nothing
-        return make_report(asking.call, self.ended, used, self._times, asking.attempts_before)
+        return make_report(self._asking.call, self.ended, self._used(), self.times)
 
     def waits_for(self) -> Wait:
         if self._answer.ending:
@@ -161,7 +151,7 @@ class Producer:
         if events and self._plan.ask.stream:
             text = "".join([event.text for event in events if isinstance(event, Delta)])
             if text:
-                self._times.note_text()
+                self.times.note_text()
                 self._writer.add(self._buffer, text)
         return events
 
@@ -180,12 +170,12 @@ class Producer:
     def _end(self) -> list[Event]:
         # From here on everything has time-outs of its own: it may take long, but is not stuck.
         self._buffer.driven_at = math.inf
-        self._times.note_answered()
+        self.times.note_answered()
         self._asking.finish()
         self.ended = self._settle()
         if self.ended is None:
             return self._answer.tick(time.monotonic())
-        self._times.note_end()
+        self.times.note_end()
         self._writer.detach(self._buffer)
         self._on_end()
         return [self.ended]
@@ -231,7 +221,8 @@ class Producer:
     def _store(self) -> Ended:
         plan, turn = self._plan, self._answer
         ending = turn.ending or "failed"
-        now_ms = plan.begun.now_ms + int((time.monotonic() - self._began_at) * 1000)
+        now_ms = plan.begun.now_ms + int((time.monotonic() - self.times.called_at) * 1000)
+        error = error_json(turn.error) if turn.error else b""
         answer = plan.answer_message(
             turn,
             ending,
@@ -244,7 +235,7 @@ class Producer:
             plan.begun.ref,
             plan.ask,
             answer,
-            self._log_end(ending),
+            LogEnd(ending, turn.offset, self._buffer.rest(), error),
             self._used(),
             began_ms=plan.begun.now_ms,
             now_ms=now_ms,
@@ -264,10 +255,6 @@ class Producer:
 
     def _used(self) -> Used:
         return self._asking.used(is_stopped=self._buffer.verdict is not None)
-
-    def _log_end(self, ending: str) -> LogEnd:
-        error = error_json(self._answer.error) if self._answer.error else b""
-        return LogEnd(ending, self._answer.offset, self._buffer.rest(), error)
 
     def _failed(self, message: bytes | None) -> Ended:
         assert self._answer.error is not None
