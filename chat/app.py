@@ -10,6 +10,7 @@ from redis.cluster import RedisCluster
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
+from chat.host.gate import give_memory_back
 from chat.host.intake import Intake
 from chat.host.relay import Relay
 from chat.host.shutdown import Shutdown
@@ -52,6 +53,7 @@ _MAX_CONNECTIONS = 4096
 
 def build(settings: Settings) -> Router:
     """What answers requests; connections are opened on first use."""
+    give_memory_back()
     shutdown = Shutdown()
     shutdown.watch()
     write_json_lines(settings)

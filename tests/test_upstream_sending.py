@@ -81,7 +81,10 @@ def test_a_client_is_told_of_an_early_refusal(
 ) -> None:
     with _serving(_refuse_early) as (url, accepted):
         client = start_function(
-            OPENAI_BASE_URL=url, MAX_BODY_BYTES="9000000", MAX_PROMPT_TOKENS="9000000"
+            OPENAI_BASE_URL=url,
+            MAX_BODY_BYTES="9000000",
+            MAX_PROMPT_TOKENS="9000000",
+            MAX_PROMPT_BYTES="9000000",
         ).client
         reply = client.say(chat_id, LARGE, stream=stream)
         assert_error(reply, 502, "upstream_refused")
@@ -109,6 +112,7 @@ def test_a_turn_whose_model_does_not_read_keeps_its_lease(
         client: Client = start_function(
             OPENAI_BASE_URL=url,
             MAX_BODY_BYTES="9000000",
+            MAX_PROMPT_BYTES="9000000",
             MAX_PROMPT_TOKENS="9000000",
             UPSTREAM_TIMEOUT_SECONDS="3.5",
         ).client

@@ -131,14 +131,6 @@ def plain_text(content: msgspec.Raw) -> str:
     return "\n".join(part["text"] for part in decoded if part["type"] == "text")
 
 
-def short_title(content: msgspec.Raw) -> str:
-    """A title made from the beginning of a chat's first message."""
-    text = " ".join(plain_text(content).split())
-    if len(text) <= _TITLE_CHARACTERS:
-        return text
-    return text[:_TITLE_CHARACTERS].rpartition(" ")[0].rstrip(",.;:") + "…"
-
-
 def etag(mark: str, revision: int) -> str:
     """The ETag of a chat, without quotes; its mark is made with it, "" where there is no chat."""
     return f"{mark}.{revision}" if mark else "0"
@@ -201,9 +193,6 @@ def read_message(message: bytes) -> UserMessage | AssistantMessage:
 def read_answer(message: bytes) -> AssistantMessage:
     """A stored assistant's message."""
     return _answer.decode(message)
-
-
-_TITLE_CHARACTERS = 50
 
 
 class _WithRole(msgspec.Struct, frozen=True):

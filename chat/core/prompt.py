@@ -11,9 +11,11 @@ import msgspec
 
 from chat.core.completions import PromptMessage, join
 from chat.core.errors import PromptTooLong
+from chat.core.messages import Ask
 from chat.core.speech import without_thinking
 
 _BYTES_PER_TOKEN = 4
+_BYTES_PER_MESSAGE = len('{"role":"assistant","content":},')
 _TOKENS_PER_MESSAGE = 4
 _TOKENS_PER_ATTACHMENT = 1000
 _TEXT_BEGINS = ord('"')
@@ -28,29 +30,53 @@ _messages = msgspec.json.Decoder(list[PromptMessage])
 
 
 class Prompt(msgspec.Struct, frozen=True):
-    """`start` is the index in the history of the oldest message in the prompt."""
+    """`start` is the index in the history of the oldest message in the prompt.
+
+    `replayed_bytes`: what the messages from there on have as they were read; `size`: all contents.
+    """
 
     messages: list[PromptMessage]
     start: int
     tokens: int
+    replayed_bytes: int
+    size: int
 
 
 def build(
-    system: str, history: list[bytes], new: msgspec.Raw, *, start: int, max_tokens: int
+    system: str,
+    history: list[bytes],
+    new: msgspec.Raw,
+    *,
+    start: int,
+    max_tokens: int,
+    max_bytes: int,
 ) -> Prompt:
     """Build a prompt; `history` holds stored messages, the first one at index `start`."""
     head = [PromptMessage("system", msgspec.Raw(msgspec.json.encode(system)))] if system else []
     question = PromptMessage("user", new)
     fixed = sum(estimate_tokens(message) for message in [*head, question])
-    if fixed > max_tokens:
-        raise PromptTooLong(
-            f"The message and instructions have about {fixed} tokens; the limit is {max_tokens}.",
-            param="content",
-        )
+    fixed_bytes = sum(_size(message) for message in [*head, question])
+    for count, limit, unit in ((fixed, max_tokens, "tokens"), (fixed_bytes, max_bytes, "bytes")):
+        if count > limit:
+            raise PromptTooLong(
+                f"The message and instructions have about {count} {unit}; the limit is {limit}.",
+                param="content",
+            )
     replay = _messages.decode(b"[%b]" % b",".join(history))
-    dropped, replayed = _fit(replay, max_tokens - fixed, max_tokens // 4)
+    tokens, sizes = [estimate_tokens(message) for message in replay], [*map(_size, replay)]
+    dropped = max(
+        _fit(replay, tokens, max_tokens - fixed, max_tokens // 4),
+        _fit(replay, sizes, max_bytes - fixed_bytes, max_bytes // 4),
+        1 if replay and replay[0].role != "user" else 0,  # its question was not read
+    )
     messages = _alternate([*replay[dropped:], question])
-    return Prompt([*head, *messages], start + dropped, fixed + replayed)
+    return Prompt(
+        [*head, *messages],
+        start + dropped,
+        fixed + sum(tokens[dropped:]),
+        sum(map(len, history[dropped:])),
+        fixed_bytes + sum(sizes[dropped:]),
+    )
 
 
 def go_on(messages: list[PromptMessage], text: str) -> list[PromptMessage]:
@@ -88,17 +114,21 @@ def _is_blank(content: msgspec.Raw) -> bool:
     return not decoded or (isinstance(decoded, str) and decoded.isspace())
 
 
-def _fit(replay: list[PromptMessage], room: int, slack: int) -> tuple[int, int]:
-    """How many of the oldest messages to drop, and how many tokens stay."""
-    sizes = [estimate_tokens(message) for message in replay]
-    tokens = sum(sizes)
-    if tokens <= room:
-        return 0, tokens
+def _fit(replay: list[PromptMessage], sizes: list[int], room: int, slack: int) -> int:
+    """How many of the oldest messages to drop."""
+    total = sum(sizes)
+    if total <= room:
+        return 0
     dropped = 0
-    while dropped < len(replay) and (tokens > room - slack or replay[dropped].role != "user"):
-        tokens -= sizes[dropped]
+    while dropped < len(replay) and (total > room - slack or replay[dropped].role != "user"):
+        total -= sizes[dropped]
         dropped += 1
-    return dropped, tokens
+    return dropped
+
+
+def _size(message: PromptMessage) -> int:
+    """Bytes of a message as the model is sent it."""
+    return len(memoryview(message.content)) + _BYTES_PER_MESSAGE
 
 
 def estimate_text(text: str) -> int:
@@ -117,3 +147,8 @@ def estimate_tokens(message: PromptMessage) -> int:
         is_text = isinstance(text, str)
         tokens += len(text.encode()) // _BYTES_PER_TOKEN if is_text else _TOKENS_PER_ATTACHMENT
     return tokens
+
+
+def estimate_new(ask: Ask) -> int:
+    """Tokens of what is new in the prompt of a turn."""
+    return estimate_tokens(PromptMessage("user", ask.content)) + estimate_text(ask.system or "")

@@ -2,91 +2,19 @@
 
 from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta
 
-OPENAI_URL = "https://api.openai.com/v1"
-_SECRET = {"secret": True}
+from chat.settings.model_fields import SECRET, ModelFields
+
+_MIB = 1024 * 1024
 
 
-class Fields(msgspec.Struct, frozen=True, kw_only=True):
+class Fields(ModelFields, frozen=True, kw_only=True):
     """Every setting. Durations are in seconds, sizes in bytes; an empty text means "not set"."""
 
-    gpt_api_key: Annotated[
-        str,
-        Meta(
-            description="Key of the model API; OPENAI_API_KEY is read as well."
-            " Required unless OPENAI_BASE_URL is set or GPT_MODEL=agent.",
-            extra=_SECRET | {"alias": "OPENAI_API_KEY"},
-        ),
-    ] = ""
-    openai_base_url: Annotated[str, Meta(description="Base URL of any OpenAI-compatible API.")] = (
-        OPENAI_URL
-    )
-    gpt_model: Annotated[
-        str,
-        Meta(description="Model of a turn that names none; `agent`: whichever agent is connected."),
-    ] = "gpt-5.4-mini"
-    upstream_headers: Annotated[
-        str,
-        Meta(
-            description="Headers for the model API besides ours, or instead of ours of the same name:"
-            ' a JSON object, e.g. {"x-portkey-provider": "openai"}.',
-            extra=_SECRET,
-        ),
-    ] = ""
-    fallback_models: Annotated[
-        str,
-        Meta(
-            description="Who is asked when a model fails before its first character, in this order,"
-            " comma-separated: `model`, or `model=base URL` at another provider."
-        ),
-    ] = ""
-    fallback_keys: Annotated[
-        str,
-        Meta(
-            description="Keys of the other providers in FALLBACK_MODELS, by host, comma-separated,"
-            " e.g. api.mistral.ai=key.",
-            extra=_SECRET,
-        ),
-    ] = ""
-    keep_reasoning: Annotated[
-        bool, Meta(description="Store what the model thinks with its message, as `reasoning`.")
-    ] = False
-    https_proxy: Annotated[
-        str,
-        Meta(
-            description="http:// URL of the proxy through which an https:// model API is reached.",
-            extra=_SECRET | {"alias": "https_proxy"},
-        ),
-    ] = ""
-    no_proxy: Annotated[
-        str,
-        Meta(
-            description="Hosts and domains that are reached without HTTPS_PROXY, comma-separated.",
-            extra={"alias": "no_proxy"},
-        ),
-    ] = ""
-    gce_metadata_host: Annotated[
-        str,
-        Meta(
-            description="Google's metadata server: its tokens are the key of a *.googleapis.com"
-            " model API that is given none."
-        ),
-    ] = "metadata.google.internal"
-    system_prompt: Annotated[
-        str, Meta(description="System prompt of a chat that has none of its own.")
-    ] = ""
-    titles: Annotated[
-        Literal["first-words", "model", "off"],
-        Meta(
-            description="How a new chat gets its title: `first-words` of its first message,"
-            " `model` (asks the model once, after the first answer) or `off`."
-        ),
-    ] = "first-words"
     redis_host: Annotated[str, Meta(description="Redis host, e.g. <name>.upstash.io.")] = ""
     redis_port: Annotated[int, Meta(ge=1, le=65535, description="Redis port.")] = 6379
-    redis_password: Annotated[str, Meta(description="Redis password.", extra=_SECRET)] = ""
+    redis_password: Annotated[str, Meta(description="Redis password.", extra=SECRET)] = ""
     redis_tls: Annotated[
         bool, Meta(description="Use TLS to Redis; always on for *.upstash.io.")
     ] = False
@@ -94,7 +22,7 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True):
         str,
         Meta(
             description="redis://, rediss:// or unix:// URL; replaces the four settings above.",
-            extra=_SECRET,
+            extra=SECRET,
         ),
     ] = ""
     redis_cluster: Annotated[
@@ -123,6 +51,17 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True):
         int,
         Meta(ge=1, description="Largest prompt, in estimated tokens; older turns are left out."),
     ] = 100_000
+    max_prompt_bytes: Annotated[
+        int, Meta(ge=1, description="Largest prompt, in bytes; older turns are left out.")
+    ] = 4 * _MIB
+    max_answer_bytes: Annotated[
+        int,
+        Meta(ge=1, description="Largest answer, in bytes; there it ends, by reason of `length`."),
+    ] = _MIB
+    max_page_bytes: Annotated[
+        int,
+        Meta(ge=1, description="Largest page of a history, in bytes; Link leads to the next."),
+    ] = 4 * _MIB
     upstream_timeout_seconds: Annotated[
         float, Meta(ge=0.1, description="How long the model may be silent before a turn fails.")
     ] = 120.0
@@ -164,7 +103,7 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             description="Key of /admin; random, at least 16 characters (openssl rand -hex 32)."
             " Required with AUTH=keys.",
-            extra=_SECRET,
+            extra=SECRET,
         ),
     ] = ""
     agent_key: Annotated[
@@ -172,7 +111,7 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             description="Key that agents connect with (/client/register). Default: ADMIN_KEY;"
             " without either, with AUTH=local or open, agents of the same machine may connect.",
-            extra=_SECRET,
+            extra=SECRET,
         ),
     ] = ""
     agent_ping_seconds: Annotated[
@@ -212,6 +151,13 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True):
     max_concurrent_turns: Annotated[
         int, Meta(ge=0, description="Turns per owner that may run at once; 0: no limit.")
     ] = 0
+    max_chats_per_owner: Annotated[
+        int, Meta(ge=0, description="Chats that an owner may have; 0: no limit.")
+    ] = 0
+    max_stored_bytes_per_owner: Annotated[
+        int,
+        Meta(ge=0, description="Bytes that an owner may store, from now on counted; 0: no limit."),
+    ] = 0
     global_daily_token_budget: Annotated[
         int,
         Meta(
@@ -242,7 +188,7 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             description="Encrypts contents in Redis: 32 bytes as 64 hex digits (openssl rand -hex"
             " 32). To change the key, put the new one in front: new,old.",
-            extra=_SECRET,
+            extra=SECRET,
         ),
     ] = ""
     google_cloud_project: Annotated[
@@ -257,7 +203,7 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True):
     ] = ""
     otel_exporter_otlp_headers: Annotated[
         str,
-        Meta(description="Headers for the collector: name=value,name=value.", extra=_SECRET),
+        Meta(description="Headers for the collector: name=value,name=value.", extra=SECRET),
     ] = ""
     cors_origins: Annotated[
         str,

@@ -4,7 +4,6 @@ turns.py      begin, resume, stop, delete: the whole story
 prompts.py    what a turn continues, and the prompt that is made of it
 plan.py       what is decided about a turn before the model is called
 refusals.py   why a turn is refused
-plan.py       what is decided about a turn before the model is called
 producer.py   one turn, from the model to its client and into Redis   (a flow)
 asking.py     one model after the other is asked, until one answers
 waiting.py    a message while its chat is busy                           (a flow)

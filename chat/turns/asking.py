@@ -4,6 +4,8 @@ import logging
 import time
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from chat.core.answer import Answer
 from chat.core.errors import (
     ChatkeepError,
@@ -16,6 +18,8 @@ from chat.core.events import Event
 from chat.core.http1 import ProtocolError
 from chat.core.usage import Used
 from chat.models.choice import Candidate
+from chat.models.upstream import ModelCall
+from chat.settings import Settings
 from chat.turns.plan import TurnPlan
 
 _MAX_CONTINUATIONS = 5
@@ -29,14 +33,12 @@ class Asking:
     `attempts_before`: those of the calls before this one.
     """
 
-    def __init__(
-        self, plan: TurnPlan, candidates: Sequence[Candidate], keepalive_seconds: float
-    ) -> None:
+    def __init__(self, plan: TurnPlan, candidates: Sequence[Candidate], settings: Settings) -> None:
         self._plan = plan
         self._ask = plan.ask
         self._name = plan.begun.ref.turn_id
         self.attempts_before = 0
-        self._keepalive_seconds = keepalive_seconds
+        self._settings = settings
         self._candidates = iter(candidates)
         self._began_at = time.monotonic()
         self.upstream_seconds = 0.0
@@ -48,8 +50,9 @@ class Asking:
         self._has_head = False
         self.answer = Answer(
             stream=self._ask.stream,
-            keepalive_seconds=self._keepalive_seconds,
+            keepalive_seconds=self._settings.keepalive_seconds,
             now=time.monotonic(),
+            max_bytes=self._settings.max_answer_bytes,
             continuations=_MAX_CONTINUATIONS if self._ask.autocontinue else 0,
             secrets=candidate.secrets,
             tells_reasoning=self._ask.reasoning,
@@ -116,6 +119,17 @@ class Asking:
         self._has_head = True
         self.upstream_seconds = self.upstream_seconds or now - self._began_at
         self.answer.head(self.call.headers.get("content-encoding", ""))
+        if not self._ask.autocontinue:
+            # Nobody is asked again: let go of the prompt.
+            self._candidates = iter(())
+            self.candidate = replace(self.candidate, call=_not_again)
+
+    def finish(self) -> None:
+        """After the last event: have the connection used again, if the answer has an end."""
+        if self.answer.was_cut:
+            self.call.close()
+        else:
+            self.call.drain()
 
     def _ask_next(self) -> None:
         """Ask the next candidate, as long as the client has seen nothing of an answer."""
@@ -128,3 +142,7 @@ class Asking:
             self.call.close()
             self.attempts_before += self.call.attempts
             self._begin(following)
+
+
+def _not_again(text: str, tokens: int) -> ModelCall:
+    raise InternalError("The model is called once.")

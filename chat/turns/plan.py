@@ -18,6 +18,7 @@ class TurnPlan(msgspec.Struct, frozen=True):
     ask: Ask
     prompt_tokens: int  # by estimate
     start: int | None  # None: it is not kept, because the chat has forks
+    replayed_bytes: int | None
     parent_id: str | None
     forks: str | None  # None: they stay
     max_tokens: int | None  # of the whole answer, however many calls it takes

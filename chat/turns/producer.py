@@ -76,7 +76,7 @@ class Producer:
         self._shutdown = shutdown
         self._patience_seconds = settings.store_patience_seconds
         self._keeps_reasoning = settings.keep_reasoning
-        self._asking = Asking(plan, candidates, settings.keepalive_seconds)
+        self._asking = Asking(plan, candidates, settings)
         self._buffer = LogBuffer(
             plan.chat,
             begun.ref,
@@ -181,7 +181,7 @@ class Producer:
         # From here on everything has time-outs of its own: it may take long, but is not stuck.
         self._buffer.driven_at = math.inf
         self._times.note_answered()
-        self._asking.call.drain()
+        self._asking.finish()
         self.ended = self._settle()
         if self.ended is None:
             return self._answer.tick(time.monotonic())
@@ -251,6 +251,7 @@ class Producer:
             parent_id=plan.parent_id,
             usage=turn.usage,
             start=plan.start,
+            replayed_bytes=plan.replayed_bytes,
             forks=plan.forks,
             agent=self._asking.call.agent,
         )

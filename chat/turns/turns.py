@@ -12,6 +12,7 @@ Other requests may follow a turn (`following.py`, `reader.py`), stop it, or end 
 """
 
 import time
+from contextlib import nullcontext
 from functools import partial
 
 from msgspec.structs import replace
@@ -19,7 +20,13 @@ from msgspec.structs import replace
 from chat.core import branches
 from chat.core.credentials import Caller
 from chat.core.cursors import Cursor
-from chat.core.errors import KeyRejected, NotFound, StoreUnavailable, TurnInProgress
+from chat.core.errors import (
+    KeyRejected,
+    NotFound,
+    QuotaExceeded,
+    StoreUnavailable,
+    TurnInProgress,
+)
 from chat.core.events import StopReason
 from chat.core.messages import Ask, ChatRef, TurnRef, WhenBusy, id_of, new_nonce
 from chat.core.outcomes import (
@@ -33,6 +40,7 @@ from chat.core.outcomes import (
     NoRecord,
     Outcome,
     Over,
+    OverQuota,
     Torn,
 )
 from chat.core.prompt import Prompt
@@ -130,7 +138,8 @@ class Turns:
         if isinstance(begun, TurnRef):
             return self._following.join(chat, begun, ask, cursor)
         try:
-            return self._start(chat, begun, ask, began_at)
+            with nullcontext() if begun.whole else self._history.large:
+                return self._start(chat, begun, ask, began_at)
         except Exception:  # whatever it is: nobody would drive this turn
             self._abandon(chat, begun, ask)
             raise
@@ -148,6 +157,7 @@ class Turns:
                 ask,
                 prompt.tokens,
                 prompt.start if branch.linear else None,
+                prompt.replayed_bytes if branch.linear else None,
                 parent_id,
                 branches.forks_after(begun.forks, begun.revision, branch.leaf),
                 self._models.max_tokens(begun, ask),
@@ -203,17 +213,17 @@ class Turns:
 
     def delete_all(self, owner: str) -> None:
         """Delete every chat of an owner."""
-        while chats := self._chats.list_chats(owner, _CHATS_AT_ONCE, None)[0]:
-            for chat in chats:
-                self.delete(ChatRef(owner, chat.id))
+        for chat_id in self._chats.list_ids(owner):
+            self.delete(ChatRef(owner, chat_id))
 
     def preview(self, caller: Caller, chat: ChatRef, ask: Ask) -> tuple[str, Prompt]:
         """The model, and exactly what would be sent to it."""
         self._recovery.settle_if_dead(chat)
         begun = self._attempt(caller, chat, "", None)
         assert isinstance(begun, Begun)
-        branch = self._prompts.find_branch(chat, begun, ask)
-        return self._models.name(begun, ask), self._prompts.build(begun, branch, ask)
+        with nullcontext() if begun.whole else self._history.large:
+            branch = self._prompts.find_branch(chat, begun, ask)
+            return self._models.name(begun, ask), self._prompts.build(begun, branch, ask)
 
     def _attempt(self, caller: Caller, chat: ChatRef, nonce: str, ask: Ask | None) -> Outcome:
         try:
@@ -234,7 +244,7 @@ class Turns:
         self, caller: Caller, chat: ChatRef, ask: Ask, nonce: str
     ) -> Begun | TurnRef | Busy:
         """The chat's lease, or the turn with this idempotency key; Busy while others have it."""
-        tries = 0
+        tries, swept = 0, False
         while True:
             outcome = self._attempt(caller, chat, nonce, ask)
             match outcome:
@@ -247,6 +257,11 @@ class Turns:
                 case Limited():
                     tries += 1
                     self._make_room(outcome, tries)
+                case OverQuota(what=what):
+                    if swept:
+                        raise QuotaExceeded(what)
+                    self._chats.sweep(chat.owner)
+                    swept = True
                 case Busy(ref=TurnRef(), alive=False):
                     self._end_dead_turn(chat, ask, outcome.place)
                 case Begun() | Busy():

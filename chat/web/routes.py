@@ -18,7 +18,9 @@ from chat.core.errors import (
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
+    too_large_at_once,
 )
+from chat.host.gate import Gate
 from chat.host.relay import Relay
 from chat.web.access_log import RequestEntry, entry_of, open_entry
 from chat.web.auth.access import Access
@@ -38,6 +40,8 @@ _EXPOSED = (
 )
 _WHOSE = "Authorization, X-Firebase-AppCheck"
 _DAY_SECONDS = "86400"
+_LARGE_BODY_BYTES = 128 * 1024
+_LARGE_BODIES_AT_ONCE = 12  # each takes several times its size, until the model is called
 _SAFE_HEADERS = (
     ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
     ("Referrer-Policy", "no-referrer"),
@@ -96,6 +100,7 @@ class Router:
             if route.method == "GET":
                 self._paths.add("HEAD", route.path, route)
         self._max_body_bytes = max_body_bytes
+        self._large = Gate(_LARGE_BODIES_AT_ONCE, too_large_at_once)
         self._origins = origins
 
     def answer(self, request: Request) -> Response:
@@ -187,6 +192,9 @@ class Router:
         try:
             if "chat_id" in parts:
                 check_chat_id(parts["chat_id"])
+            if len(request.get_data()) > _LARGE_BODY_BYTES:
+                with self._large:
+                    return route.handler(request, caller, **parts)
             return route.handler(request, caller, **parts)
         except InvalidRequest:
             if not checked:

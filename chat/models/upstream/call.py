@@ -11,6 +11,8 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from chat.core.completions import ChatRequest, encode_request
 from chat.core.errors import (
     ChatkeepError,
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 MAX_SENDS = 3
 _DRAIN_SECONDS = 0.1
+_MAX_ERROR_BYTES = 64 * 1024
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _KEEP_METHOD = frozenset({307, 308})
 _NOTHING = memoryview(b"")
@@ -49,6 +52,8 @@ class Call:
         self._request = request
         self._quirks = upstream.quirks_of(request.model)
         self._body = encode_request(request, self._quirks)
+        self._held_bytes = len(self._body)
+        upstream.room.take(self._held_bytes)
         self._path = upstream.address.path
         self._connection: socket.socket | None = None
         self._sendable = self._readable = Readable(-1)
@@ -119,7 +124,17 @@ class Call:
         return self._decode(piece)
 
     def close(self) -> None:
-        """Give the connection back if it can be used again, else close it."""
+        """Give the connection back if it can be used again, else close it; nothing is sent again."""
+        self._disconnect()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Of the request: an answer has begun, or none will."""
+        self._upstream.room.give_back(self._held_bytes)
+        self._held_bytes, self._body = 0, b""
+        self._request = replace(self._request, messages=[])
+
+    def _disconnect(self) -> None:
         connection, self._connection, self._unsent = self._connection, None, _NOTHING
         if connection is None:
             return
@@ -174,13 +189,13 @@ class Call:
                 self._begin_answer()
             return body if body or self._response.complete else None
         self._error_body += body
-        if self._response.complete:
+        if self._response.complete or len(self._error_body) > _MAX_ERROR_BYTES:
             self._fail()
         return None
 
     def _begin_answer(self) -> None:
         self.answering = True
-        self._body = b""
+        self._let_go()
         model = self._request.model
         if self._quirks != self._upstream.quirks_of(model):
             self._upstream.remember(model, self._quirks)
@@ -246,12 +261,12 @@ class Call:
 
     def _again(self) -> None:
         """Another attempt, at once."""
-        self.close()
+        self._disconnect()
         self._attempt_at = time.monotonic()
 
     def _retry(self, reason: str, wait: float | None = None, *, stale: bool = False) -> None:
         """Schedule the next attempt or give up; after a stale connection, on a fresh one at once."""
-        self.close()
+        self._disconnect()
         if stale and not self._needs_fresh and self._sends < MAX_SENDS:
             self._needs_fresh = True
             self.attempts -= 1

@@ -4,8 +4,10 @@ import re
 from collections.abc import Mapping
 
 from chat.core.completions import ChatRequest
+from chat.core.errors import too_large_at_once
 from chat.core.http1 import encode_post
 from chat.core.quirks import Quirks, first_quirks, is_azure
+from chat.host.gate import Room
 from chat.models.upstream.address import read_address
 from chat.models.upstream.call import Call
 from chat.models.upstream.connections import Connections
@@ -13,6 +15,7 @@ from chat.models.upstream.google import GoogleTokens
 from chat.settings import VERSION
 
 _MAX_REMEMBERED = 1000
+_MAX_REQUESTS_BYTES = 64 * 1024 * 1024  # of all that no answer has begun to
 _SECRET_NAMES = re.compile(r"key|token|auth|secret|cookie|config|password", re.IGNORECASE)
 _GOOGLE = ".googleapis.com"
 
@@ -37,6 +40,7 @@ class Upstream:
         self.address = address = read_address(base_url)
         self.silence_seconds = silence_seconds
         self.connections = Connections(address, proxy)
+        self.room = Room(_MAX_REQUESTS_BYTES, too_large_at_once)
         own = headers or {}
         self.secrets = (key, *(own[name] for name in own if _SECRET_NAMES.search(name)))
         self._headers = _merge(_headers(key, is_azure(address.host)), own)

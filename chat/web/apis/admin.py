@@ -20,7 +20,6 @@ from chat.web.routes import Route, json_response, whole_number
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _MAX_USERS = 1000
-_MAX_ID = 256
 _NUMBER: dict[str, object] = {"type": "integer", "minimum": 0}
 _LIMITS_BODY: Schema = {
     "rate_limit": TEXT,
@@ -118,7 +117,7 @@ def _body(request: Request) -> Body:
 
 
 def _user_id(body: Body) -> str:
-    user_id = body.text("user_id", max_length=_MAX_ID)
+    user_id = body.name("user_id")
     if not user_id:
         raise InvalidRequest("`user_id` is missing.", param="user_id", code="missing_field")
     return user_id
