@@ -52,6 +52,20 @@ def test_bytes_are_counted_right_whatever_becomes_of_a_turn(
     assert counted() in ({}, {"": 0})
 
 
+def test_bytes_of_a_chat_that_expired_do_not_count_for_the_next_one_of_its_name(
+    start: Any, own_redis: RedisServer
+) -> None:
+    client = start(MAX_STORED_BYTES_PER_OWNER="300000")
+    redis = own_redis.client()
+    for begin in (lambda: client.say("again", "x"), lambda: client.say("again", "y")):
+        assert client.say("again", "x" * 5000).status == 200
+        assert redis.delete("ck:{anonymous}:chat:again", "ck:{anonymous}:history:again") == 2
+        assert begin().status == 200
+        sizes = {k.decode(): int(v) for k, v in redis.hgetall("ck:{anonymous}:sizes").items()}
+        assert sizes[""] == sizes["again"] < 2000
+        assert client.request("DELETE", "/again").status == 204
+
+
 def test_me_says_the_quotas(start: Any) -> None:
     limits = (
         start(MAX_CHATS_PER_OWNER="7", MAX_STORED_BYTES_PER_OWNER="9").get("/me").json["limits"]

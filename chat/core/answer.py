@@ -16,8 +16,6 @@ An answer over `max_bytes` is completed where they are full, with the finish_rea
 The first ending counts. With `continuations` left, a model that stops at the length limit sets
 `goes_on`: the driver then calls it again for more of the same answer. If that call fails, the answer
 is complete as it is.
-
-These rules are nowhere else.
 """
 
 from chat.core.chunks import Chunk, Words
@@ -26,14 +24,13 @@ from chat.core.errors import ChatkeepError, TurnInProgress, UpstreamRefused
 from chat.core.events import Delta, Ending, Event, KeepAlive, Reasoning, StopReason
 from chat.core.messages import Usage
 from chat.core.refusals import describe, sanitize
-from chat.core.reply import ReplyDecoder
+from chat.core.reply import NO_LIMIT, ReplyDecoder
 from chat.core.speech import Speech, without_thinking
 from chat.core.usual_chunks import decode
 
 CUT = "The model API broke off in the middle of its answer."
 _UNREADABLE = "The model API's answer cannot be read."
 _TOO_LONG = "The model API's answer is too long to be read."
-_NO_LIMIT = 2**60
 _SILENT = "The model API ended its answer without saying anything."
 _ROLLED_BACK = "A newer message replaced this turn; nothing of it is stored."
 #: After a finish reason only the usage may follow; some servers leave the connection open.
@@ -53,7 +50,7 @@ class Answer:
         stream: bool,
         keepalive_seconds: float,
         now: float,
-        max_bytes: int = _NO_LIMIT,
+        max_bytes: int = NO_LIMIT,
         continuations: int = 0,
         secret: str = "",
         tells_reasoning: bool = False,
@@ -291,7 +288,9 @@ class Answer:
 
     def _tell(self, text: str, thought: str) -> list[Event]:
         if thought:
-            return [*self._tell_thought(thought), *self._tell(text, "")]
+            self._thoughts.add(thought)
+            thoughts = [Reasoning(thought)] if self._tells_reasoning else []
+            return [*thoughts, *self._tell(text, "")]
         if not text:
             return []
         self.offset += len(kept := self._said.add(text))
@@ -299,7 +298,3 @@ class Answer:
             self.was_cut, self.finish_reason = True, "length"
             self._end("completed")
         return [Delta(kept, self.offset)] if kept else []
-
-    def _tell_thought(self, thought: str) -> list[Event]:
-        self._thoughts.add(thought)
-        return [Reasoning(thought)] if self._tells_reasoning else []

@@ -3,9 +3,9 @@
 import msgspec
 
 from chat.core.answer import Answer
-from chat.core.events import STATUS_OF, Ending
+from chat.core.events import STATUS_OF
 from chat.core.messages import Ask, ChatRef, write_assistant_message, write_user_message
-from chat.core.outcomes import Begun
+from chat.core.outcomes import Begun, Finished, LogEnd
 from chat.core.prompt import estimate_text
 from chat.core.usage import Used
 
@@ -32,17 +32,34 @@ class TurnPlan(msgspec.Struct, frozen=True):
             begun.ref, self.ask, began_ms=begun.now_ms, parent_id=self.parent_id
         )
 
-    def answer_message(self, answer: Answer, ending: Ending, now_ms: int) -> bytes:
-        """The answer as it will be stored."""
-        return write_assistant_message(
+    def finished(
+        self, answer: Answer, log: LogEnd, used: Used, *, now_ms: int, agent: str
+    ) -> Finished:
+        """The turn as it will be stored."""
+        message = write_assistant_message(
             self.begun.ref,
             self.chat.id,
             answer.text,
             model=self.model,
-            status=STATUS_OF[ending],
+            status=STATUS_OF[answer.ending or "failed"],
             now_ms=now_ms,
             finish_reason=answer.finish_reason or ("error" if answer.error else None),
             usage=answer.usage,
+        )
+        return Finished(
+            self.begun.ref,
+            self.ask,
+            message,
+            log,
+            used,
+            began_ms=self.begun.now_ms,
+            now_ms=now_ms,
+            parent_id=self.parent_id,
+            usage=answer.usage,
+            start=self.start,
+            replayed_bytes=self.replayed_bytes,
+            forks=self.forks,
+            agent=agent,
         )
 
     def may_go_on(self, used_tokens: int) -> bool:

@@ -24,7 +24,7 @@ from chat.core.errors import (
 from chat.core.events import Delta, Ended, Event, Started
 from chat.core.http1 import ProtocolError
 from chat.core.limits import RateStatus
-from chat.core.outcomes import Finished, LogEnd
+from chat.core.outcomes import LogEnd
 from chat.core.usage import Used
 from chat.host.flow import WORK_DUE, DueAt, Wait
 from chat.host.shutdown import Shutdown
@@ -276,24 +276,10 @@ class Producer:
         plan, turn = self._plan, self._answer
         ending = turn.ending or "failed"
         now_ms = plan.begun.now_ms + int((time.monotonic() - self._began_at) * 1000)
-        answer = plan.answer_message(turn, ending, now_ms)
-        finished = Finished(
-            plan.begun.ref,
-            plan.ask,
-            answer,
-            self._log_end(ending),
-            self._used(),
-            began_ms=plan.begun.now_ms,
-            now_ms=now_ms,
-            parent_id=plan.parent_id,
-            usage=turn.usage,
-            start=plan.start,
-            replayed_bytes=plan.replayed_bytes,
-            forks=plan.forks,
-            agent=self._call.agent,
-        )
+        log_end = self._log_end(ending)
+        finished = plan.finished(turn, log_end, self._used(), now_ms=now_ms, agent=self._call.agent)
         stored = self._history.commit(plan.chat, finished)
-        if stored != answer:  # somebody else has ended it before
+        if stored != finished.answer:  # somebody else has ended it before
             return ended_as_stored(stored)
         if turn.error:
             return self._failed(stored)
