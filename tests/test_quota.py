@@ -57,13 +57,15 @@ def test_bytes_of_a_chat_that_expired_do_not_count_for_the_next_one_of_its_name(
 ) -> None:
     client = start(MAX_STORED_BYTES_PER_OWNER="300000")
     redis = own_redis.client()
-    for begin in (lambda: client.say("again", "x"), lambda: client.say("again", "y")):
-        assert client.say("again", "x" * 5000).status == 200
-        assert redis.delete("ck:{anonymous}:chat:again", "ck:{anonymous}:history:again") == 2
-        assert begin().status == 200
-        sizes = {k.decode(): int(v) for k, v in redis.hgetall("ck:{anonymous}:sizes").items()}
-        assert sizes[""] == sizes["again"] < 2000
-        assert client.request("DELETE", "/again").status == 204
+    made = client.post("/conversation", None, Idempotency_Key="k").json["id"]
+    assert client.say("again", "x" * 5000).status == 200
+    kinds = ("chat:again", "history:again", f"chat:{made}")
+    assert redis.delete(*(f"ck:{{anonymous}}:{kind}" for kind in kinds)) == 3
+    assert client.say("again", "x").status == 200
+    assert client.post("/conversation", None, Idempotency_Key="k").json["id"] == made
+    sizes = {k.decode(): int(v) for k, v in redis.hgetall("ck:{anonymous}:sizes").items()}
+    assert sizes[""] == sizes["again"] + sizes[made] and sizes[made] == 512
+    assert sizes["again"] < 2000
 
 
 def test_me_says_the_quotas(start: Any) -> None:

@@ -1,5 +1,6 @@
 """Pure values and codecs: no I/O, no clock, no library but msgspec.
 
+titles.py       what a chat is called before anybody names it
 messages.py     messages, chats, and the ids that tie a turn together
 events.py       the events of a turn: started, delta, ended
 errors.py       what can go wrong, as facts
@@ -12,6 +13,7 @@ outcomes.py     what Redis says when a turn is to begin, and when one looks at a
 prompt.py       history -> prompt
 answer.py       the state of one answer between model and client
 completions.py  codec: what the model API is asked
+quirks.py       what a model wants to be asked differently, learned from its refusals
 reply.py        codec: the bytes of its reply -> JSON documents, however they are sent
 chunks.py       what such a document says
 usual_chunks.py, lenient_chunks.py  codecs: a document of the usual shape, or of any other

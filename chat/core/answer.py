@@ -24,13 +24,14 @@ from chat.core.errors import ChatkeepError, TurnInProgress, UpstreamRefused
 from chat.core.events import Delta, Ending, Event, KeepAlive, Reasoning, StopReason
 from chat.core.messages import Usage
 from chat.core.refusals import describe, sanitize
-from chat.core.reply import NO_LIMIT, ReplyDecoder
+from chat.core.reply import ReplyDecoder
 from chat.core.speech import Speech, without_thinking
 from chat.core.usual_chunks import decode
 
 CUT = "The model API broke off in the middle of its answer."
 _UNREADABLE = "The model API's answer cannot be read."
 _TOO_LONG = "The model API's answer is too long to be read."
+_NO_LIMIT = 2**60
 _SILENT = "The model API ended its answer without saying anything."
 _ROLLED_BACK = "A newer message replaced this turn; nothing of it is stored."
 #: After a finish reason only the usage may follow; some servers leave the connection open.
@@ -40,7 +41,7 @@ GRACE_SECONDS = 1.0
 class Answer:
     """One answer of the model; `now` is a monotonic clock in seconds.
 
-    `secret`: the key of the model API, hidden in every error. `reasoning` is what the model thought;
+    `secrets`: keys of the model API, hidden in every error. `reasoning` is what the model thought;
     it becomes events only if `tells_reasoning`.
     """
 
@@ -50,9 +51,9 @@ class Answer:
         stream: bool,
         keepalive_seconds: float,
         now: float,
-        max_bytes: int = NO_LIMIT,
+        max_bytes: int = _NO_LIMIT,
         continuations: int = 0,
-        secret: str = "",
+        secrets: tuple[str, ...] = (),
         tells_reasoning: bool = False,
     ) -> None:
         self.ending: Ending | None = None
@@ -65,7 +66,7 @@ class Answer:
         self._stream = stream
         self._keepalive_seconds = keepalive_seconds
         self._continuations = continuations
-        self._secret = secret
+        self._secrets = secrets
         self._tells_reasoning = tells_reasoning
         self._usage_before: Usage | None = None
         self._continued = False
@@ -252,8 +253,7 @@ class Answer:
             text = self._rest_of(text)
         events = self._tell(*self._speech.receive(text, chunk.reasoning))
         self._note(chunk)
-        if chunk.finish_reason:
-            self.finish_reason = chunk.finish_reason
+        self.finish_reason = chunk.finish_reason or self.finish_reason
         if chunk.finish_reason or (events and self._finished_at is not None):
             self._finished_at = now
         if chunk.finish_reason or chunk.error is not None or chunk.done:
@@ -277,7 +277,7 @@ class Answer:
         self.usage = usage + self._usage_before if self._usage_before else usage
 
     def _reason(self, words: str) -> str:
-        return f"The model API failed: {sanitize(words, self._secret)}"
+        return f"The model API failed: {sanitize(words, *self._secrets)}"
 
     def _rest_of(self, whole: str) -> str:
         """The new part of a whole answer that follows pieces of itself."""
@@ -289,8 +289,8 @@ class Answer:
     def _tell(self, text: str, thought: str) -> list[Event]:
         if thought:
             self._thoughts.add(thought)
-            thoughts = [Reasoning(thought)] if self._tells_reasoning else []
-            return [*thoughts, *self._tell(text, "")]
+            events: list[Event] = [Reasoning(thought)] if self._tells_reasoning else []
+            return [*events, *self._tell(text, "")]
         if not text:
             return []
         self.offset += len(kept := self._said.add(text))

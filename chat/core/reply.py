@@ -14,7 +14,7 @@ _PLAIN_BEGINS = re.compile(rb"[\s{\[dei:<]")
 _ZIPPED = (b"\x1f\x8b", b"x\x01", b"x\x5e", b"x\x9c", b"x\xda")
 _UNREADABLE = ("br", "zstd", "compress")
 _ENOUGH_BYTES = 16
-NO_LIMIT = 2**60
+_NO_LIMIT = 2**60
 # JSON writes a byte with six at most; around the text of a document are ids and usage.
 _WRITTEN_AS, _AROUND_BYTES = 6, 64 * 1024
 _MAX_UNZIPPED_BYTES = 8 * 1024 * 1024  # of one piece of 64 KB: more is no text
@@ -25,7 +25,7 @@ _RAW_DEFLATE = -15
 class ReplyDecoder:
     """Bytes in, in pieces of any size; JSON documents out, a stream's as they come."""
 
-    def __init__(self, *, stream: bool, max_bytes: int = NO_LIMIT) -> None:
+    def __init__(self, *, stream: bool, max_bytes: int = _NO_LIMIT) -> None:
         """`max_bytes`: of the text that a document may hold."""
         self._unread_bytes = 0  # since the last document
         self._most_unread = max_bytes * _WRITTEN_AS + _AROUND_BYTES

@@ -10,7 +10,7 @@ keyspace.py         every key, its fields, TTL and writers
 vault.py            encryption at rest of what is said
 redis_clock.py      the time in Redis, and deadlines of commands
 history.py          turns: begin, commit, drop
-turn_limits.py      what limits a turn, as arguments of begin
+begin_reply.py      the outcomes of begin
 queue.py            the messages that wait for a chat, in order
 begin_reply.py      what begin.lua answers
 history_reader.py   messages: the running turn, pages, branches

@@ -13,19 +13,13 @@ import msgspec
 
 from chat.core.credentials import Caller
 from chat.core.errors import NotFound, StoreUnavailable
-from chat.core.messages import (
-    Ask,
-    ChatRef,
-    TurnRef,
-    Usage,
-    label,
-    short_title,
-    write_user_message,
-)
+from chat.core.messages import Ask, ChatRef, TurnRef, Usage, write_user_message
 from chat.core.outcomes import Finished, Outcome, RunningTurn
+from chat.core.prompt import estimate_new
+from chat.core.titles import label, short_title
 from chat.core.usage import Used, oldest_day
 from chat.settings import Settings
-from chat.store.begin_reply import read_begin
+from chat.store.begin_reply import must_exist, read_begin
 from chat.store.history_reader import HistoryReader
 from chat.store.keyspace import (
     chat_key,
@@ -40,13 +34,13 @@ from chat.store.keyspace import (
     waiting_key,
 )
 from chat.store.store import Argument, Command, Store
-from chat.store.turn_limits import TurnLimits
 from chat.store.vault import Vault
 
 _LINES_BEFORE_ADDING_UP = 128
 _MAX_READ_AT_ONCE = 512 * 1024  # what `begin` reads; more than the largest prompt of text
 # How a message stands in the queue (lua/parts/queue.lua); "": it does not.
 _WAITS = {"enqueue": ":", "reject": "", "interrupt": "!", "rollback": "!"}
+_LARGEST_ANSWER = 16_384  # tokens that are reserved where nothing limits the answer
 _GONE = "The chat or this turn was deleted while the model answered."
 
 
@@ -60,14 +54,20 @@ class History(HistoryReader):
         # A turn that is longer than the life of its chat is kept: each beat renews it.
         self.keep_ms = max(self._ttl_ms, 2 * self.lease_ms) if self._ttl_ms else 0
         self._log_ms = int(settings.log_seconds * 1000)
+        self._max_chats = settings.max_chats_per_owner
         self._max_stored = settings.max_stored_bytes_per_owner
         self._gives_titles = settings.titles != "off"
         self._queues = settings.queue_seconds > 0
         self._max_waiting = settings.max_waiting_per_owner
-        self._limits = TurnLimits(settings)
+        self._limits = limits = settings.limits
+        self._rates = limits.rates
+        self._max_output_tokens = settings.max_output_tokens
+        self._all_tokens = settings.global_daily_token_budget
+        # Without users and limits, there is nothing to read in an owner's record.
+        budgets = (limits.daily_token_budget, limits.max_concurrent_turns, self._all_tokens)
+        self._reads_record = settings.knows_users or any((self._rates, *budgets))
         # Only with a common budget, which a cluster cannot have: the key may lie on another node.
-        has_budget = settings.global_daily_token_budget
-        self._everybody = {"everybody": everybody_key()} if has_budget else {}
+        self._everybody = {"everybody": everybody_key()} if self._all_tokens else {}
 
     def begin(self, chat: ChatRef, caller: Caller, nonce: str, ask: Ask | None = None) -> Outcome:
         """Check the caller, take the chat's lease and read what the prompt is made of.
@@ -95,11 +95,14 @@ class History(HistoryReader):
             max_waiting=self._max_waiting,
             expected=ask.if_match if ask else "",
             keep_ms=self.keep_ms,
-            must_exist=_must_exist(ask),
+            must_exist=must_exist(ask),
             chat_id=chat.id,
             key_hash=caller.key_hash,
+            reads_record=_flag(self._reads_record),
             max_bytes=_MAX_READ_AT_ONCE,
-            **self._limits.arguments(ask),
+            max_chats=self._max_chats,
+            max_stored=self._max_stored,
+            **self._limit_args(ask),
         )
         self._store.clock.learn(reply[1])
         return read_begin(self._vault, chat, nonce, reply)
@@ -221,6 +224,21 @@ class History(HistoryReader):
             "max_stored": self._max_stored,
         }
 
+    def _limit_args(self, ask: Ask | None) -> dict[str, Argument]:
+        """The limits of an owner without its own, and what a turn may use."""
+        limits, most = self._limits, self._max_output_tokens or _LARGEST_ANSWER
+        wanted = ask.max_tokens if ask else None
+        answer = min(wanted, most) if wanted and self._max_output_tokens else wanted or most
+        counts = ask and self._reads_record
+        return {
+            "rates": self._rates,
+            "daily_tokens": limits.daily_token_budget,
+            "concurrent_turns": limits.max_concurrent_turns,
+            "all_tokens": self._all_tokens,
+            "prompt_tokens": estimate_new(ask) if ask and counts else 0,
+            "answer_tokens": answer,
+        }
+
     def _first_title(self, ask: Ask) -> str:
         return ask.title or (short_title(ask.content) if self._gives_titles else "")
 
@@ -267,13 +285,6 @@ class History(HistoryReader):
         with contextlib.suppress(StoreUnavailable):
             keys = {"usage": usage_key(chat.owner)}
             self._store.run("usage", keys, oldest_day=oldest_day(now_ms))
-
-
-def _must_exist(ask: Ask | None) -> str:
-    """A message that has waited does not bring a deleted chat back."""
-    if ask is None:
-        return ""
-    return "1" if ask.must_exist else "waited" if ask.has_waited else ""
 
 
 def _flag(on: object) -> str:

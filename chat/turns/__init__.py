@@ -5,6 +5,7 @@ prompts.py    what a turn continues, and the prompt that is made of it
 plan.py       what is decided about a turn before the model is called
 refusals.py   why a turn is refused
 producer.py   one turn, from the model to its client and into Redis   (a flow)
+asking.py     one model after the other is asked, until one answers
 waiting.py    a message while its chat is busy                           (a flow)
 following.py  find the turn to follow, and where to go on
 reader.py     a turn as followed from any offset, on any instance      (a flow)

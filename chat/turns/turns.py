@@ -149,13 +149,12 @@ class Turns:
         branch = self._prompts.find_branch(chat, begun, ask)
         prompt = self._prompts.build(begun, branch, ask)
         parent_id = id_of(branch.messages[-1]) if branch.messages else None
-        model, call = self._models.open(chat, begun, ask, prompt, parent_id)
+        candidates = self._models.open(chat, begun, ask, prompt, parent_id)
         return Producer(
             TurnPlan(
                 chat,
                 begun,
                 ask,
-                model,
                 prompt.tokens,
                 prompt.start if branch.linear else None,
                 prompt.replayed_bytes if branch.linear else None,
@@ -163,7 +162,7 @@ class Turns:
                 branches.forks_after(begun.forks, begun.revision, branch.leaf),
                 self._models.max_tokens(begun, ask),
             ),
-            call,
+            candidates,
             history=self._history,
             writer=self._writer,
             settings=self._settings,
