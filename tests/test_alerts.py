@@ -22,7 +22,7 @@ def _files(pattern: str) -> dict[str, Any]:
 
 def _logged() -> set[str]:
     """The names of what a line of the log may have."""
-    report = TurnReport("", "", "failed", "", 0, 0, "", "", 0, 0, TurnTimes(0, 0, 1))
+    report = TurnReport("", "", "failed", "", 0, 0, "", "", 0, 0, TurnTimes(0, 0, first_text_at=1))
     entry = RequestEntry("", "", "", report=report)
     return set(entry.facts()) | {"audit"}
 

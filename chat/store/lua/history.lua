@@ -23,4 +23,5 @@ local messages, room = {}, tonumber(max_bytes)
 local replayed = replayed_bytes(bytes, revision)
 local safe = replayed and replayed < room and tonumber(start or 0) or math.huge
 collect(messages, history, math.max(0, stop - limit), stop - 1, room, safe)
-return {revision, mark or '', running, stop - #messages, reversed(messages)}
+local first = #messages > 0 and stop - #messages or 0 -- none: there is nothing older either
+return {revision, mark or '', running, first, reversed(messages)}
