@@ -39,7 +39,7 @@ test-servers: $(VENV)/installed
 	$(BIN)/python -m dev.servers
 
 fuzz: $(VENV)/installed
-	FUZZ_REQUESTS=50000 $(BIN)/python -m pytest -n 4 tests/test_fuzz.py
+	FUZZ_REQUESTS=50000 FUZZ_MUTATIONS=20000 $(BIN)/python -m pytest -n 4 tests/test_fuzz.py tests/test_completions_fuzz.py
 
 chaos: $(VENV)/installed
 	$(BIN)/python -m bench.chaos

@@ -6,7 +6,7 @@ import pytest
 
 from chat.core.answer import Answer
 from chat.core.errors import UpstreamRefused, UpstreamTimeout
-from chat.core.events import Delta, KeepAlive, StopReason
+from chat.core.events import Delta, KeepAlive, Reasoning, StopReason
 from chat.core.messages import Usage
 
 
@@ -88,13 +88,22 @@ def test_the_first_ending_counts() -> None:
     assert (turn.ending, turn.text, turn.error) == ("completed", "x", None)
 
 
-@pytest.mark.parametrize(
-    "data", [b"{broken", b'{"choices":[{"delta":"no"}]}', b"[]", b"\xff", b"[" * 5000]
-)
-def test_an_unreadable_chunk_fails_the_turn(data: bytes) -> None:
+@pytest.mark.parametrize("data", [b"{broken", b"[" * 5000, b'{"choices":[{"delta":{"content":"ab'])
+def test_an_answer_with_a_gap_is_incomplete_but_keeps_all_its_words(data: bytes) -> None:
     turn = _turn()
-    turn.receive(_chunk("x") + b"data: %b\n\n" % data, 101)
-    assert (turn.ending, turn.stored, turn.text) == ("failed", True, "x")
+    turn.receive(_chunk("x") + b"data: %b\n\n" % data + _chunk("y", "stop") + DONE, 101)
+    assert (turn.ending, turn.stored, turn.text) == ("failed", True, "xy")
+    assert turn.error and "cannot be read" in turn.error.message
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"[]", b"null", b"5", b"\xff", b"ping", b'{"choices":"x"}', b"{}"]
+)
+def test_what_says_nothing_does_no_harm(data: bytes) -> None:
+    turn = _turn()
+    turn.receive(_chunk("x") + b"data: %b\n\n" % data + _chunk("y", "stop") + DONE, 101)
+    ended: object = (turn.ending, turn.text)
+    assert ended == ("completed", "xy")
 
 
 def test_an_error_inside_the_stream_is_told() -> None:
@@ -107,6 +116,69 @@ def test_half_an_emoji_does_no_harm() -> None:
     turn = _turn()
     turn.receive(b'data: {"choices":[{"delta":{"content":"a\\ud83d"}}]}\n\n' + DONE, 101)
     assert (turn.text, turn.ending) == ("a\ufffd", "completed")
+
+
+def test_two_halves_of_an_emoji_are_joined() -> None:
+    turn = _turn()
+    turn.receive(b'data: {"choices":[{"delta":{"content":"a\\ud83d"}}]}\n\n', 101)
+    assert turn.text == "a"
+    turn.receive(b'data: {"choices":[{"delta":{"content":"\\ude00b"}}]}\n\n' + DONE, 101)
+    assert (turn.text, turn.offset) == ("a😀b", 3)
+
+
+def test_a_finish_reason_on_an_open_connection_ends_the_turn_after_a_second() -> None:
+    turn = _turn()
+    turn.receive(_chunk("x", "stop"), 101.0)
+    assert turn.tick(101.5) == [] and not turn.ending
+    turn.receive(USAGE, 101.6)
+    turn.receive(b": ping\n\n", 101.9)
+    assert not turn.ending
+    turn.receive(b": ping\n\n", 102.0)
+    ended: object = (turn.ending, turn.usage)
+    assert ended == ("completed", Usage(3, 2, 5))
+
+
+def test_words_after_the_finish_reason_are_words_too() -> None:
+    turn = _turn()
+    turn.receive(_chunk("x", "stop"), 101.0)
+    turn.receive(_chunk("y"), 101.9)
+    turn.tick(102.5)
+    assert not turn.ending
+    turn.tick(102.9)
+    ended: object = (turn.ending, turn.text)
+    assert ended == ("completed", "xy")
+
+
+def test_thinking_is_told_only_to_those_who_ask() -> None:
+    stream = (
+        _chunk("<th") + _chunk("ink>secret") + _chunk(" plan</think>\n\nHel") + _chunk("lo") + DONE
+    )
+    for tells, events in [
+        (False, [Delta("Hel", 3), Delta("lo", 5)]),
+        (True, [Reasoning("secret"), Reasoning(" plan"), Delta("Hel", 3), Delta("lo", 5)]),
+    ]:
+        turn = Answer(stream=True, keepalive_seconds=10, now=100.0, tells_reasoning=tells)
+        assert turn.receive(stream, 101) == events
+        assert (turn.text, turn.reasoning, turn.ending) == ("Hello", "secret plan", "completed")
+
+
+def test_keep_alives_go_out_while_the_model_only_thinks() -> None:
+    turn = _turn()
+    thinking = b'data: {"choices":[{"delta":{"reasoning_content":"hmm"}}]}\n\n'
+    assert turn.receive(thinking, 109) == []
+    assert turn.receive(thinking, 110) == [KeepAlive()]
+
+
+def test_nothing_is_gone_on_from_nothing() -> None:
+    turn = Answer(stream=True, keepalive_seconds=10, now=100.0, continuations=5)
+    turn.receive(_chunk(None, "length") + DONE, 101)
+    assert (turn.goes_on, turn.ending, turn.stored, turn.text) == (False, "completed", True, "")
+    turn = Answer(stream=True, keepalive_seconds=10, now=100.0, continuations=5)
+    turn.receive(_chunk("one ", "length") + DONE, 101)
+    assert turn.goes_on
+    turn.go_on()
+    turn.receive(_chunk(None, "length") + DONE, 102)
+    assert (turn.goes_on, turn.ending, turn.text) == (False, "completed", "one ")
 
 
 def test_a_refusal_is_an_answer_too() -> None:
@@ -154,3 +226,18 @@ def test_a_stop_keeps_what_was_said_and_a_rollback_does_not() -> None:
         turn.stop(reason)
         turn.receive(_chunk("y") + DONE, 102)
         assert (turn.ending, turn.stored, turn.text) == (ending, stored, "x")
+
+
+def test_what_came_whole_counts_though_the_connection_broke() -> None:
+    turn = _turn()
+    turn.receive(_chunk("x") + _chunk("y", "stop")[:-1], 101)
+    assert turn.upstream_ended(cut=True) == [Delta("y", 2)]
+    ended: object = (turn.ending, turn.text)
+    assert ended == ("completed", "xy")
+    body = json.dumps({"choices": [{"message": {"content": "Hello"}}]}).encode()
+    for got, ending in [(body, "completed"), (body[:-4], "failed")]:
+        turn = _turn(stream=False)
+        turn.receive(got, 101)
+        turn.upstream_ended(cut=True)
+        assert (turn.ending, turn.stored) == (ending, ending == "completed")
+        assert turn.error is None or "broke off" in turn.error.message

@@ -80,3 +80,52 @@ def test_the_newest_whole_turns_are_kept(count: int, room: int, start: int) -> N
         assert prompt.tokens <= room * 3 // 4 + 1 or dropped == len(history)
     else:
         assert dropped == 0
+
+
+NOTHING = ["", " \n"]
+
+
+@pytest.mark.parametrize("nothing", NOTHING)
+def test_an_empty_answer_is_left_out_and_what_was_asked_is_not_lost(nothing: str) -> None:
+    history = [_stored("user", "one"), _stored("assistant", nothing), *_turns(1, 1)]
+    assert _plain(build("be kind", history, NEW, start=0, max_tokens=1000).messages) == [
+        ("system", "be kind"),
+        ("user", "one\n\n0"),
+        ("assistant", "1"),
+        ("user", "and now?"),
+    ]
+    history = history[:2]
+    assert _plain(build("", history, NEW, start=0, max_tokens=1000).messages) == [
+        ("user", "one\n\nand now?")
+    ]
+
+
+def test_texts_and_parts_are_joined_as_parts() -> None:
+    picture = {"type": "image_url", "image_url": {"url": "x"}}
+    history = [_stored("user", [picture]), _stored("assistant", "")]
+    (message,) = build("", history, NEW, start=0, max_tokens=5000).messages
+    assert msgspec.json.decode(message.content) == [picture, {"type": "text", "text": "and now?"}]
+
+
+def test_thinking_that_was_stored_is_not_replayed() -> None:
+    history = [_stored("user", "a"), _stored("assistant", "<think>plan</think>\n\nb")]
+    history += [_stored("user", "c"), _stored("assistant", "<think>nothing but that")]
+    assert _plain(build("", history, NEW, start=0, max_tokens=1000).messages) == [
+        ("user", "a"),
+        ("assistant", "b"),
+        ("user", "c\n\nand now?"),
+    ]
+
+
+@given(st.lists(st.sampled_from(["", "x", "<think>y", " "]), max_size=8), st.integers(40, 200))
+def test_roles_alternate_in_every_prompt(answers: list[str], room: int) -> None:
+    history = []
+    for number, text in enumerate(answers):
+        history += [_stored("user", f"q{number}"), _stored("assistant", text)]
+    prompt = build("", history, NEW, start=0, max_tokens=room)
+    roles = [message.role for message in prompt.messages]
+    assert roles == [("user", "assistant")[n % 2] for n in range(len(roles))] and len(roles) % 2
+    asked = " ".join(str(said) for role, said in _plain(prompt.messages) if role == "user")
+    replayed = range(prompt.start // 2, len(answers))
+    assert [n for n in replayed if f"q{n}" not in asked] == []
+    assert prompt.tokens >= sum(map(estimate_tokens, prompt.messages))

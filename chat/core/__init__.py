@@ -10,7 +10,14 @@ branches.py     which messages belong to one branch
 outcomes.py     what Redis says when a turn is to begin, and when one looks at a chat
 prompt.py       history -> prompt
 answer.py       the state of one answer between model and client
-completions.py  codec: the model API's JSON
+completions.py  codec: what the model API is asked
+reply.py        codec: the bytes of its reply -> JSON documents, however they are sent
+chunks.py       what such a document says
+usual_chunks.py, lenient_chunks.py  codecs: a document of the usual shape, or of any other
+refusals.py     where servers say that something went wrong, and how to say it
+redaction.py    hides keys in errors
+speech.py       tells thinking apart from the answer
+lenient_json.py JSON as servers really write it
 sse.py          codec: text/event-stream
 http1.py        codec: the client's half of HTTP/1.1
 """

@@ -1,21 +1,6 @@
-"""Encodes requests to the model API, and decodes its answers. Protocol: OpenAI Chat Completions.
-
-Decoding ignores unknown and odd fields: the server may be any OpenAI-compatible one.
-"""
-
-import json
-import re
+"""Encodes requests to the model API. Protocol: OpenAI Chat Completions."""
 
 import msgspec
-
-from chat.core.messages import Usage
-
-DONE = b"[DONE]"
-_MAX_ERROR_CHARACTERS = 500
-
-
-class BrokenAnswer(Exception):
-    """The upstream's answer does not follow the protocol."""
 
 
 class PromptMessage(msgspec.Struct, frozen=True):
@@ -23,32 +8,6 @@ class PromptMessage(msgspec.Struct, frozen=True):
 
     role: str
     content: msgspec.Raw
-
-
-class _Content(msgspec.Struct, frozen=True):
-    content: str | None = None
-    refusal: str | None = None
-
-
-class _Choice(msgspec.Struct, frozen=True):
-    delta: _Content | None = None
-    message: _Content | None = None
-    finish_reason: str | None = None
-
-
-class _Completion(msgspec.Struct, frozen=True):
-    choices: list[_Choice] = []
-    usage: Usage | None = None
-    error: object = None
-
-
-class Part(msgspec.Struct, frozen=True):
-    """The contents of one chunk of a stream, or of a whole completion."""
-
-    text: str
-    finish_reason: str | None
-    usage: Usage | None
-    error: str | None
 
 
 def encode_request(
@@ -77,50 +36,3 @@ def encode_request(
         body["stream"] = True
         body["stream_options"] = options | ({"include_obfuscation": False} if openai_itself else {})
     return msgspec.json.encode(body)
-
-
-_decoder = msgspec.json.Decoder(_Completion)
-
-
-def decode(data: bytes) -> Part:
-    """Decode a chunk or a completion. Raises BrokenAnswer."""
-    try:
-        completion = _decoder.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        completion = _decode_again(data)
-    if not completion.choices:
-        error = None if completion.error is None else describe_error(data, "")
-        return Part("", None, completion.usage, error)
-    choice = completion.choices[0]
-    content = choice.delta or choice.message or _Content()
-    text = content.content or content.refusal or ""
-    return Part(text, choice.finish_reason, completion.usage, None)
-
-
-def _decode_again(data: bytes) -> _Completion:
-    """Decode by the standard library, which accepts lone surrogates (half an emoji)."""
-    try:
-        text = json.dumps(json.loads(data), ensure_ascii=False)
-        whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        return _decoder.decode(whole)
-    except (ValueError, RecursionError, msgspec.MsgspecError) as error:
-        raise BrokenAnswer("the model API's answer is not readable") from error
-
-
-def describe_error(body: bytes, secret: str) -> str:
-    """The error message of the upstream, without anything that looks like a key."""
-    try:
-        found = msgspec.json.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        found = None
-    while isinstance(found, dict):
-        found = found.get("error") or found.get("message") or found.get("detail")
-    text = found if isinstance(found, str) else "no reason given"
-    return redact(text, secret)
-
-
-def redact(text: str, secret: str) -> str:
-    """The text, shortened, without keys: OpenAI's 401 quotes part of the key, other servers all."""
-    if secret:
-        text = text.replace(secret, "***")
-    return re.sub(r"\b(sk|pk|Bearer)[-_ ][\w*.~+/=-]{6,}", "***", text)[:_MAX_ERROR_CHARACTERS]

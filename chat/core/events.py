@@ -34,6 +34,12 @@ class Delta(msgspec.Struct, frozen=True):
     offset: int
 
 
+class Reasoning(msgspec.Struct, frozen=True):
+    """The next piece of what the model thinks before it answers; no part of the answer."""
+
+    text: str
+
+
 class KeepAlive(msgspec.Struct, frozen=True):
     """The model is silent; the turn goes on."""
 
@@ -56,7 +62,7 @@ class Ended(msgspec.Struct, frozen=True):
     error: msgspec.Raw | None = None
 
 
-Event = Started | Delta | KeepAlive | Ended
+Event = Started | Delta | Reasoning | KeepAlive | Ended
 
 
 def read_stop_reason(raw: bytes) -> StopReason:

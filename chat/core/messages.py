@@ -92,7 +92,8 @@ class Ask(msgspec.Struct, frozen=True):
 
     Redis keeps it beside the running turn, so that any instance can end a turn whose own has died.
     `revision`: the chat must be at this one; `must_exist`: the chat must exist already;
-    `title`: for a chat that has none; `prefers_agents`: use a connected agent, whatever the model.
+    `title`: for a chat that has none; `prefers_agents`: use a connected agent, whatever the model;
+    `reasoning`: stream what the model thinks, too.
     """
 
     content: msgspec.Raw
@@ -110,6 +111,7 @@ class Ask(msgspec.Struct, frozen=True):
     autocontinue: bool = False
     title: str | None = None
     prefers_agents: bool = False
+    reasoning: bool = False
 
 
 def plain_text(content: msgspec.Raw) -> str:

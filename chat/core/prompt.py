@@ -1,5 +1,8 @@
 """Builds a prompt from the history: the instructions, and the newest whole turns that fit. Pure.
 
+Servers refuse a prompt with an empty message, or in which roles do not alternate. So an empty answer
+is left out, and the user's messages before and after it become one.
+
 A prompt that no longer fits is cut to three quarters, not turn by turn, so that the provider's
 prefix cache stays warm over many turns; the index of the cut is stored with the chat.
 """
@@ -8,11 +11,14 @@ import msgspec
 
 from chat.core.completions import PromptMessage
 from chat.core.errors import PromptTooLong
+from chat.core.speech import without_thinking
 
 _BYTES_PER_TOKEN = 4
 _TOKENS_PER_MESSAGE = 4
 _TOKENS_PER_ATTACHMENT = 1000
 _TEXT_BEGINS = ord('"')
+_MARKS_BEGIN = tuple(mark.encode()[0] for mark in "<[◁")
+_MAX_BLANK_BYTES = 32
 
 _GO_ON = msgspec.Raw(
     b'"Go on exactly where you stopped, in the middle of a word if need be. Repeat nothing."'
@@ -43,13 +49,56 @@ def build(
         )
     replay = _messages.decode(b"[%b]" % b",".join(history))
     dropped, replayed = _fit(replay, max_tokens - fixed, max_tokens // 4)
-    return Prompt([*head, *replay[dropped:], question], start + dropped, fixed + replayed)
+    messages = _alternate([*replay[dropped:], question])
+    return Prompt([*head, *messages], start + dropped, fixed + replayed)
 
 
 def go_on(messages: list[PromptMessage], text: str) -> list[PromptMessage]:
     """A prompt that asks the model to continue an answer that stopped at the length limit."""
     answer = PromptMessage("assistant", msgspec.Raw(msgspec.json.encode(text)))
     return [*messages, answer, PromptMessage("user", _GO_ON)]
+
+
+def _alternate(messages: list[PromptMessage]) -> list[PromptMessage]:
+    """Without empty answers, and with no two messages of one role in a row."""
+    kept: list[PromptMessage] = []
+    for message in messages:
+        if message.role == "assistant":
+            message = _without_thinking(message)
+            if _is_blank(message.content):
+                continue
+        if kept and kept[-1].role == message.role:
+            message = PromptMessage(message.role, _join(kept.pop().content, message.content))
+        kept.append(message)
+    return kept
+
+
+def _without_thinking(message: PromptMessage) -> PromptMessage:
+    """Older versions stored an answer with its thinking."""
+    if memoryview(message.content)[1] not in _MARKS_BEGIN:
+        return message
+    text = without_thinking(msgspec.json.decode(message.content))
+    return PromptMessage(message.role, msgspec.Raw(msgspec.json.encode(text)))
+
+
+def _is_blank(content: msgspec.Raw) -> bool:
+    if memoryview(content).nbytes > _MAX_BLANK_BYTES:
+        return False
+    decoded = msgspec.json.decode(content)
+    return not decoded or (isinstance(decoded, str) and decoded.isspace())
+
+
+def _join(first: msgspec.Raw, second: msgspec.Raw) -> msgspec.Raw:
+    """Two contents as one: texts as paragraphs, anything else as parts."""
+    contents = [msgspec.json.decode(content) for content in (first, second)]
+    if all(isinstance(content, str) for content in contents):
+        return msgspec.Raw(msgspec.json.encode("\n\n".join(contents)))
+    parts = [part for content in contents for part in _as_parts(content)]
+    return msgspec.Raw(msgspec.json.encode(parts))
+
+
+def _as_parts(content: str | list[object]) -> list[object]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
 def _fit(replay: list[PromptMessage], room: int, slack: int) -> tuple[int, int]:

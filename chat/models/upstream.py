@@ -14,9 +14,9 @@ import time
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from chat.core.completions import describe_error
 from chat.core.errors import ChatkeepError, UpstreamRefused, UpstreamTimeout, UpstreamUnavailable
 from chat.core.http1 import ProtocolError, ResponseDecoder, encode_post
+from chat.core.refusals import describe_error
 from chat.host.flow import WORK_DUE, DueAt, Readable, Wait
 from chat.host.sockets import wait_readable
 

@@ -92,6 +92,8 @@ class Producer:
             keepalive_seconds=settings.keepalive_seconds,
             now=now,
             continuations=_MAX_CONTINUATIONS if ask.autocontinue else 0,
+            secret=settings.gpt_api_key,
+            tells_reasoning=ask.reasoning,
         )
         self._buffer = LogBuffer(plan.chat, begun.ref, history.lease_ms, begun.now_ms)
         self._writer.attach(self._buffer)

@@ -151,7 +151,12 @@ class Agent:
     def _ask(self, question: wire.Question, send: Callable[[str], None], socket: Socket) -> str:
         """Ask the model; `send` gets each piece as it comes, and all of it is returned."""
         call = self._upstream.call(self._encode(question))
-        turn = Answer(stream=True, keepalive_seconds=_MODEL_SILENCE_SECONDS, now=0.0)
+        turn = Answer(
+            stream=True,
+            keepalive_seconds=_MODEL_SILENCE_SECONDS,
+            now=time.monotonic(),
+            secret=self._upstream.key,
+        )
         try:
             while not turn.ending:
                 if self._stopped.is_set() or not socket.connected:
@@ -159,8 +164,11 @@ class Agent:
                 wait_for(call.waits_for(), _STEP_SECONDS)
                 call.work()
                 piece = call.read()
-                events = turn.receive(piece, 0.0) if piece else []
-                if piece == b"":
+                if piece is None:
+                    events = turn.tick(time.monotonic())
+                elif piece:
+                    events = turn.receive(piece, time.monotonic())
+                else:
                     events = turn.upstream_ended()
                 text = "".join(event.text for event in events if isinstance(event, Delta))
                 if text and question.stream:

@@ -10,7 +10,6 @@ from typing import Protocol
 
 import msgspec
 
-from chat.core.completions import redact
 from chat.core.errors import (
     ChatkeepError,
     StoreUnavailable,
@@ -18,6 +17,7 @@ from chat.core.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from chat.core.refusals import sanitize
 from chat.host.flow import WORK_DUE, Readable, Wait
 from chat.host.sockets import WakeUpPipe
 from chat.models.agents.connection import AgentReply
@@ -161,7 +161,7 @@ class AgentCall:
             return b""
         self.answering = True
         if reply.kind == "error":
-            reason = redact(reply.text, "") or "no reason given"
+            reason = sanitize(reply.text, "")
             raise UpstreamRefused(f"The agent failed: {reason}")
         text = reply.text[max(0, self._length - reply.at) :]  # a retried batch may come twice
         self._length += len(text)

@@ -5,7 +5,7 @@ from typing import Any, get_args
 import msgspec
 
 from chat.core import sse
-from chat.core.events import Delta, Ended, Event, KeepAlive, Started
+from chat.core.events import Delta, Ended, Event, KeepAlive, Reasoning, Started
 from chat.core.messages import Ask, WhenBusy
 from chat.web.dialects import CONTENT, FLAG, OBJECT, TEXT, Body, Dialect, Schema
 
@@ -29,6 +29,7 @@ def read_request(raw: bytes, accept: str) -> Ask:
         parent_id=body.text("parent_id", max_length=_MAX_NAME),
         when_busy=body.choice("when_busy", _WHEN_BUSY) or "enqueue",
         metadata=_unset_if_none(body.mapping("metadata")),
+        reasoning=body.flag("reasoning") or False,
     )
 
 
@@ -50,6 +51,8 @@ def write_event(event: Event) -> bytes:
     if isinstance(event, Delta):
         data = b'{"text":%b}' % msgspec.json.encode(event.text)
         return sse.encode("delta", data, event_id=event.offset)
+    if isinstance(event, Reasoning):
+        return sse.encode("reasoning", b'{"text":%b}' % msgspec.json.encode(event.text))
     if isinstance(event, KeepAlive):
         return _KEEP_ALIVE
     if isinstance(event, Started):
@@ -82,5 +85,6 @@ BODY: Schema = {
     "parent_id": TEXT,
     "when_busy": {"enum": list(_WHEN_BUSY)},
     "metadata": OBJECT,
+    "reasoning": FLAG,
 }
 NATIVE = Dialect(read_request, lambda answer: answer, write_event)
