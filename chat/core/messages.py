@@ -46,6 +46,8 @@ class UserMessage(msgspec.Struct, frozen=True):
     created_at: str
     parent_id: str | None
     metadata: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    messages: list[dict[str, Any]] | msgspec.UnsetType = msgspec.UNSET  # all that the turn brought
+    response: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET  # what a response repeats
 
 
 class AssistantMessage(msgspec.Struct, frozen=True):
@@ -62,6 +64,8 @@ class AssistantMessage(msgspec.Struct, frozen=True):
     usage: Usage | None
     chat_id: str
     turn_id: str
+    tool_calls: list[dict[str, Any]] | msgspec.UnsetType = msgspec.UNSET
+    reasoning: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Chat(msgspec.Struct, frozen=True):
