@@ -64,6 +64,8 @@ def demo_answer(body: dict[str, Any]) -> Answer:
 def _plain(content: Any) -> str:
     if isinstance(content, str):
         return content
+    if content is None:  # an answer that only calls tools
+        return ""
     return " ".join(str(part.get("text", f"[{part.get('type')}]")) for part in content)
 
 

@@ -6,13 +6,12 @@ from typing import Any
 import pytest
 
 from chat.core.entries import resolve
-from chat.core.matching import match, marks_of
+from chat.core.matching import marks_of, match
 from chat.web.dialects.openai.items import read_input
 from tests.harness import ROOT
 
 CASES = [
-    json.loads(line)
-    for line in (ROOT / "tests/wire/history-cases.ndjson").read_text().splitlines()
+    json.loads(line) for line in (ROOT / "tests/wire/history-cases.ndjson").read_text().splitlines()
 ]
 
 

@@ -9,6 +9,11 @@ usage.py        what turns used, and what that cost
 branches.py     which messages belong to one branch
 outcomes.py     what Redis says when a turn is to begin, and when one looks at a chat
 prompt.py       history -> prompt
+replay.py       stored messages, and what clients sent, as messages of a prompt
+entries.py      stored messages as entries of a conversation
+matching.py     what is new in a request that carries the whole conversation
+sent.py         such a request, and where it belongs
+tool_calls.py   tool calls from the pieces in which they are streamed
 answer.py       the state of one answer between model and client
 completions.py  codec: what the model API is asked
 reply.py        codec: the bytes of its reply -> JSON documents, however they are sent

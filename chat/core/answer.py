@@ -19,6 +19,8 @@ is complete as it is.
 These rules are nowhere else.
 """
 
+from typing import Any
+
 from chat.core.chunks import Chunk, Words
 from chat.core.errors import ChatkeepError, TurnInProgress, UpstreamRefused
 from chat.core.events import Delta, Ending, Event, KeepAlive, Reasoning, StopReason
@@ -26,6 +28,7 @@ from chat.core.messages import Usage
 from chat.core.refusals import describe, sanitize
 from chat.core.reply import ReplyDecoder
 from chat.core.speech import Speech, without_thinking
+from chat.core.tool_calls import ToolCalls
 from chat.core.usual_chunks import decode
 
 CUT = "The model API broke off in the middle of its answer."
@@ -40,7 +43,7 @@ class Answer:
     """One answer of the model; `now` is a monotonic clock in seconds.
 
     `secret`: the key of the model API, hidden in every error. `reasoning` is what the model thought;
-    it becomes events only if `tells_reasoning`.
+    it becomes events only if `tells_reasoning`. `call_prefix`: for ids of calls that have none.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Answer:
         continuations: int = 0,
         secret: str = "",
         tells_reasoning: bool = False,
+        call_prefix: str = "call_",
     ) -> None:
         self.ending: Ending | None = None
         self.stored = False
@@ -64,7 +68,7 @@ class Answer:
         self._keepalive_seconds = keepalive_seconds
         self._continuations = continuations
         self._secret = secret
-        self._tells_reasoning = tells_reasoning
+        self._tells_reasoning, self._call_prefix = tells_reasoning, call_prefix
         self._usage_before: Usage | None = None
         self._continued = False
         self._pieces: list[str] = []
@@ -76,6 +80,7 @@ class Answer:
         """One call of the model begins."""
         self._reply = ReplyDecoder(stream=self._stream)
         self._speech = Speech()
+        self._calls = ToolCalls(self._call_prefix)
         self._round_offset = self.offset
         self._finished_at: float | None = None
         self._hint = ""
@@ -91,12 +96,16 @@ class Answer:
         return "".join(self._thoughts)
 
     @property
+    def tool_calls(self) -> list[dict[str, Any]]:
+        return self._calls.whole() if self.ending == "completed" else []
+
+    @property
     def received(self) -> str:
         """The thinking and the text; of an incomplete unstreamed answer, the raw bytes so far."""
         return self.reasoning + self.text or self._reply.body.decode(errors="replace")
 
     def head(self, content_encoding: str = "") -> None:
-        """The head of the model API's response has come."""
+        """The head of the response has come."""
         self._reply.head(content_encoding)
 
     def receive(self, piece: bytes, now: float) -> list[Event]:
@@ -147,8 +156,7 @@ class Answer:
             return
         if self.finish_reason:
             self._complete()  # the answer was complete already
-            return
-        if self._continued:
+        elif self._continued:
             self._end_silent()
         else:
             self._end_failed(error)
@@ -243,6 +251,7 @@ class Answer:
             text = self._rest_of(text)
         events = self._tell(*self._speech.receive(text, chunk.reasoning))
         self._note(chunk)
+        events += self._calls.receive(chunk.tool_calls)
         if chunk.finish_reason:
             self.finish_reason = chunk.finish_reason
         if chunk.finish_reason or (events and self._finished_at is not None):

@@ -1,5 +1,7 @@
 """Encodes requests to the model API. Protocol: OpenAI Chat Completions."""
 
+from typing import Any
+
 import msgspec
 
 
@@ -12,19 +14,20 @@ class PromptMessage(msgspec.Struct, frozen=True):
 
 def encode_request(
     model: str,
-    messages: list[PromptMessage],
+    messages: list[Any],
     *,
     stream: bool,
     temperature: float | None,
     max_tokens: int | None,
     openai_itself: bool,
+    params: dict[str, Any] | None = None,
 ) -> bytes:
     """The body of a POST to /chat/completions.
 
     `openai_itself`: its newer models refuse `max_tokens`; and it knows two fields that other servers
     might refuse (padding against traffic analysis and storage for 30 days: both turned off).
     """
-    body: dict[str, object] = {"model": model, "messages": messages}
+    body: dict[str, object] = {"model": model, "messages": messages, **(params or {})}
     if temperature is not None:
         body["temperature"] = temperature
     if max_tokens is not None:

@@ -16,7 +16,7 @@ Entry = dict[str, Any]
 _USUAL = frozenset(("role", "content"))
 
 
-class _Stored(msgspec.Struct, frozen=True):
+class _StoredEntry(msgspec.Struct, frozen=True):
     id: str
     role: str
     content: Any
@@ -25,10 +25,10 @@ class _Stored(msgspec.Struct, frozen=True):
     reasoning: str = ""
 
 
-_stored = msgspec.json.Decoder(_Stored)
+_stored = msgspec.json.Decoder(_StoredEntry)
 
 
-class Turns(msgspec.Struct, frozen=True):
+class Conversation(msgspec.Struct, frozen=True):
     """The entries of stored messages; `message_of` has, for each, the index of its message."""
 
     entries: list[Entry]
@@ -36,9 +36,9 @@ class Turns(msgspec.Struct, frozen=True):
     known: dict[str, Entry]  # by the id of an item, for references
 
 
-def entries_of(messages: Iterable[bytes]) -> Turns:
+def entries_of(messages: Iterable[bytes]) -> Conversation:
     """What stored messages are made of."""
-    turns = Turns([], [], {})
+    turns = Conversation([], [], {})
     for at, message in enumerate(messages):
         stored = _stored.decode(message)
         entries = _entries(stored)
@@ -87,13 +87,13 @@ def answer_entry(text: str, calls: list[Entry], reasoning: str = "") -> Entry:
     return entry | ({"reasoning_content": reasoning} if reasoning else {})
 
 
-def _entries(stored: _Stored) -> list[Entry]:
+def _entries(stored: _StoredEntry) -> list[Entry]:
     if stored.role == "user":
         return stored.messages or [{"role": "user", "content": stored.content}]
     return [answer_entry(stored.content, stored.tool_calls, stored.reasoning)]
 
 
-def _learn_ids(known: dict[str, Entry], stored: _Stored, entries: list[Entry]) -> None:
+def _learn_ids(known: dict[str, Entry], stored: _StoredEntry, entries: list[Entry]) -> None:
     """The ids under which the Responses API shows the items of a message."""
     own = stored.id.removeprefix("msg_")
     if stored.role == "user":

@@ -14,7 +14,7 @@ call, which result. System and developer messages have none: they may change wit
     branch   something else from some entry on: a branch      foreign   from the first entry on
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -42,7 +42,7 @@ class Match(msgspec.Struct, frozen=True):
     entry_of: tuple[int, ...] = ()
 
 
-def match(stored: Iterable[Entry], sent: list[Entry], wish: str = "") -> Match:
+def match(stored: Iterable[Entry], sent: Sequence[Entry], wish: str = "") -> Match:
     """Compare entries; `wish`: "append" or "replace" instead of a guess."""
     have = [mark for mark, _ in marks_of(stored)]
     got = marks_of(sent)

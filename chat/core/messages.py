@@ -97,7 +97,9 @@ class Ask(msgspec.Struct, frozen=True):
     Redis keeps it beside the running turn, so that any instance can end a turn whose own has died.
     `revision`: the chat must be at this one; `must_exist`: the chat must exist already;
     `title`: for a chat that has none; `prefers_agents`: use a connected agent, whatever the model;
-    `reasoning`: stream what the model thinks, too.
+    `reasoning`: stream what the model thinks, too; `params`: other parameters of the model;
+    `messages`: all that the turn brings, where `content` is not all; `response`: what a response
+    repeats of its request; `openai`: by the OpenAI API; `stored`: false if the turn leaves nothing.
     """
 
     content: msgspec.Raw
@@ -116,6 +118,11 @@ class Ask(msgspec.Struct, frozen=True):
     title: str | None = None
     prefers_agents: bool = False
     reasoning: bool = False
+    params: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    messages: list[dict[str, Any]] | msgspec.UnsetType = msgspec.UNSET
+    response: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    openai: bool = False
+    stored: bool = True
 
 
 def plain_text(content: msgspec.Raw) -> str:
@@ -144,6 +151,8 @@ def write_user_message(ref: "TurnRef", ask: Ask, *, began_ms: int, parent_id: st
             created_at=timestamp(began_ms),
             parent_id=parent_id,
             metadata=ask.metadata,
+            messages=ask.messages,
+            response=ask.response,
         )
     )
 
@@ -158,6 +167,8 @@ def write_assistant_message(
     now_ms: int,
     finish_reason: str | None = None,
     usage: Usage | None = None,
+    tool_calls: list[dict[str, Any]] | None = None,
+    reasoning: str = "",
 ) -> bytes:
     """A turn's answer as it is stored."""
     return msgspec.json.encode(
@@ -173,6 +184,8 @@ def write_assistant_message(
             usage=usage,
             chat_id=chat_id,
             turn_id=ref.turn_id,
+            tool_calls=tool_calls or msgspec.UNSET,
+            reasoning=reasoning or msgspec.UNSET,
         )
     )
 

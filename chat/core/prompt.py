@@ -10,7 +10,9 @@ prefix cache stays warm over many turns; the index of the cut is stored with the
 import msgspec
 
 from chat.core.completions import PromptMessage
+from chat.core.entries import Entry
 from chat.core.errors import PromptTooLong
+from chat.core.replay import WireMessage, replay, wire_message, without_strays
 from chat.core.speech import without_thinking
 
 _BYTES_PER_TOKEN = 4
@@ -24,8 +26,6 @@ _GO_ON = msgspec.Raw(
     b'"Go on exactly where you stopped, in the middle of a word if need be. Repeat nothing."'
 )
 
-_messages = msgspec.json.Decoder(list[PromptMessage])
-
 
 class Prompt(msgspec.Struct, frozen=True):
     """`start` is the index in the history of the oldest message in the prompt."""
@@ -38,19 +38,52 @@ class Prompt(msgspec.Struct, frozen=True):
 def build(
     system: str, history: list[bytes], new: msgspec.Raw, *, start: int, max_tokens: int
 ) -> Prompt:
-    """Build a prompt; `history` holds stored messages, the first one at index `start`."""
-    head = [PromptMessage("system", msgspec.Raw(msgspec.json.encode(system)))] if system else []
-    question = PromptMessage("user", new)
-    fixed = sum(estimate_tokens(message) for message in [*head, question])
+    """Build a prompt of texts; `history` holds stored messages, the first one at index `start`."""
+    head, question = instructions(system), PromptMessage("user", new)
+    return build_from(head, history, [question], start=start, max_tokens=max_tokens)
+
+
+def build_from(
+    head: list[PromptMessage],
+    history: list[bytes],
+    new: list[PromptMessage],
+    *,
+    start: int,
+    max_tokens: int,
+) -> Prompt:
+    """Build a prompt: the instructions, the stored messages that fit, the new ones.
+
+    Raises PromptTooLong.
+    """
+    fixed = sum(estimate_tokens(message) for message in [*head, *new])
     if fixed > max_tokens:
         raise PromptTooLong(
             f"The message and instructions have about {fixed} tokens; the limit is {max_tokens}.",
             param="content",
         )
-    replay = _messages.decode(b"[%b]" % b",".join(history))
-    dropped, replayed = _fit(replay, max_tokens - fixed, max_tokens // 4)
-    messages = _alternate([*replay[dropped:], question])
+    turns = replay(history)
+    dropped, replayed = _fit(turns, max_tokens - fixed, max_tokens // 4)
+    kept = [message for messages in turns[dropped:] for message in messages]
+    messages = _alternate(without_strays([*kept, *new]))
     return Prompt([*head, *messages], start + dropped, fixed + replayed)
+
+
+def instructions(text: str) -> list[PromptMessage]:
+    """The head of a prompt."""
+    return [PromptMessage("system", msgspec.Raw(msgspec.json.encode(text)))] if text else []
+
+
+def as_sent(
+    head: list[PromptMessage], entries: list[Entry], *, start: int, max_tokens: int
+) -> Prompt:
+    """A prompt that is the client's own. Raises PromptTooLong."""
+    messages = [*head, *map(wire_message, entries)]
+    tokens = sum(map(estimate_tokens, messages))
+    if tokens > max_tokens:
+        raise PromptTooLong(
+            f"The messages have about {tokens} tokens; the limit is {max_tokens}.", param="messages"
+        )
+    return Prompt(messages, start, tokens)
 
 
 def go_on(messages: list[PromptMessage], text: str) -> list[PromptMessage]:
@@ -63,11 +96,14 @@ def _alternate(messages: list[PromptMessage]) -> list[PromptMessage]:
     """Without empty answers, and with no two messages of one role in a row."""
     kept: list[PromptMessage] = []
     for message in messages:
+        if isinstance(message, WireMessage):
+            kept.append(message)
+            continue
         if message.role == "assistant":
             message = _without_thinking(message)
             if _is_blank(message.content):
                 continue
-        if kept and kept[-1].role == message.role:
+        if kept and kept[-1].role == message.role and not isinstance(kept[-1], WireMessage):
             message = PromptMessage(message.role, _join(kept.pop().content, message.content))
         kept.append(message)
     return kept
@@ -101,17 +137,21 @@ def _as_parts(content: str | list[object]) -> list[object]:
     return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
-def _fit(replay: list[PromptMessage], room: int, slack: int) -> tuple[int, int]:
-    """How many of the oldest messages to drop, and how many tokens stay."""
-    sizes = [estimate_tokens(message) for message in replay]
+def _fit(turns: list[list[PromptMessage]], room: int, slack: int) -> tuple[int, int]:
+    """How many of the oldest stored messages to drop, and how many tokens stay."""
+    sizes = [sum(map(estimate_tokens, messages)) for messages in turns]
     tokens = sum(sizes)
     if tokens <= room:
         return 0, tokens
     dropped = 0
-    while dropped < len(replay) and (tokens > room - slack or replay[dropped].role != "user"):
+    while dropped < len(turns) and (tokens > room - slack or _is_answer(turns[dropped])):
         tokens -= sizes[dropped]
         dropped += 1
     return dropped, tokens
+
+
+def _is_answer(messages: list[PromptMessage]) -> bool:
+    return len(messages) == 1 and messages[0].role == "assistant"
 
 
 def estimate_text(text: str) -> int:
@@ -121,12 +161,16 @@ def estimate_text(text: str) -> int:
 
 def estimate_tokens(message: PromptMessage) -> int:
     """An estimate without a tokenizer: four bytes per token, a constant for other than text."""
+    if isinstance(message, WireMessage) and not isinstance(message.fields.get("content"), list):
+        return len(msgspec.json.encode(message.fields)) // _BYTES_PER_TOKEN + _TOKENS_PER_MESSAGE
     content = memoryview(message.content)
     if content[0] == _TEXT_BEGINS:
         return content.nbytes // _BYTES_PER_TOKEN + _TOKENS_PER_MESSAGE
     tokens = _TOKENS_PER_MESSAGE
     for part in msgspec.json.decode(content):
-        text = part.get("text")
-        is_text = isinstance(text, str)
-        tokens += len(text.encode()) // _BYTES_PER_TOKEN if is_text else _TOKENS_PER_ATTACHMENT
+        text = part.get("text") if isinstance(part, dict) else part
+        if isinstance(text, str):
+            tokens += len(text.encode()) // _BYTES_PER_TOKEN
+        else:
+            tokens += _TOKENS_PER_ATTACHMENT
     return tokens

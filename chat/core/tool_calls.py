@@ -30,7 +30,7 @@ class ToolCalls:
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
-        self._calls: list[_Call] = []
+        self._calls: list[_GatheredCall] = []
         self._index_of: dict[object, int] = {}
 
     def receive(self, pieces: object) -> list[CallPiece]:
@@ -50,14 +50,14 @@ class ToolCalls:
         text = _text(said.get("arguments" if kind == "function" else "input"))
         at = self._find(piece, bool(name))
         call = self._calls[at]
-        is_first = not call.told
+        is_first = not call.begun
         if is_first:
             call.kind, call.name = kind, call.name + str(name)
             call.more |= {key: value for key, value in piece.items() if key not in _KNOWN}
         call.pieces.append(text)
         if is_first and not call.name:
             return []  # the name is yet to come
-        call.told = True
+        call.begun = True
         if is_first:
             return [CallPiece(at, call.id, call.name, "".join(call.pieces), call.kind)]
         return [CallPiece(at, "", "", text, call.kind)] if text else []
@@ -71,23 +71,23 @@ class ToolCalls:
         if key is not None and key in self._index_of:
             at = self._index_of[key]
             # Some servers number every call 0.
-            if not (call_id and self._calls[at].told and call_id != self._calls[at].id):
+            if not (call_id and self._calls[at].begun and call_id != self._calls[at].id):
                 return at
         at = len(self._calls)
-        self._calls.append(_Call(str(call_id or f"{self._prefix}{at}")))
+        self._calls.append(_GatheredCall(str(call_id or f"{self._prefix}{at}")))
         if key is not None:
             self._index_of[key] = at
         return at
 
 
-class _Call:
+class _GatheredCall:
     def __init__(self, call_id: str) -> None:
         self.id = call_id
         self.kind = "function"
         self.name = ""
         self.pieces: list[str] = []
         self.more: dict[str, Any] = {}
-        self.told = False
+        self.begun = False
 
     def written(self) -> dict[str, Any]:
         field = "arguments" if self.kind == "function" else "input"

@@ -9,6 +9,7 @@ from chat.core.errors import NoAgent, NotAllowed
 from chat.core.messages import Ask, ChatRef, TurnRef, plain_text
 from chat.core.outcomes import Begun
 from chat.core.prompt import Prompt
+from chat.core.replay import written
 from chat.models.agents import Agents
 from chat.models.agents.wire import Question
 from chat.models.upstream import ModelCall, Upstream
@@ -75,20 +76,22 @@ class Models:
             conversation_id=_conversation(chat),
             parent_id=parent_id or "",
             content=plain_text(messages[-1].content),
-            messages=list(messages),
+            messages=written(messages),
             stream=ask.stream,
             temperature=ask.temperature,
             max_tokens=self._max_tokens(ask),
         )
 
     def _encode(self, model: str, prompt: Prompt, ask: Ask, text: str) -> bytes:
+        messages = prompts.go_on(prompt.messages, text) if text else prompt.messages
         return completions.encode_request(
             model,
-            prompts.go_on(prompt.messages, text) if text else prompt.messages,
+            written(messages),
             stream=ask.stream,
             temperature=ask.temperature,
             max_tokens=self._max_tokens(ask),
             openai_itself=self._upstream.openai_itself,
+            params=ask.params or None,
         )
 
     def _max_tokens(self, ask: Ask) -> int | None:

@@ -162,6 +162,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             " empty: any."
         ),
     ] = ""
+    allowed_parameters: Annotated[
+        str,
+        Meta(
+            description="Parameters that change the price and that clients may use all the same,"
+            " comma-separated, e.g. service_tier,prediction,tools.web_search."
+        ),
+    ] = ""
     max_output_tokens: Annotated[
         int,
         Meta(ge=0, description="Cap on the tokens of one answer, whatever is asked; 0: no limit."),
@@ -210,6 +217,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return _words(self.cors_origins)
 
     @property
+    def parameters(self) -> frozenset[str]:
+        """Parameters that clients may use although they change the price."""
+        return _words(self.allowed_parameters)
+
+    @property
     def limits(self) -> Limits:
         """Limits of an owner who has none of its own."""
         return Limits(self.rate_limit, self.daily_token_budget, self.max_concurrent_turns)
@@ -228,6 +240,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def has_upstream(self) -> bool:
         """Whether there is a model API, or agents alone."""
         return bool(self.gpt_api_key) or self.openai_base_url != _OPENAI_URL
+
+    @property
+    def models(self) -> list[str]:
+        """The models that clients see: the default one, and those they may name besides."""
+        if not self.has_upstream:
+            return [AGENT]
+        agents = {AGENT} if self.lets_agents_in and self.may_name(AGENT) else set()
+        others = (_words(self.allowed_models) | agents) - {self.gpt_model}
+        return [self.gpt_model, *sorted(others)]
 
     def may_name(self, model: str) -> bool:
         """Whether a client may ask for this model."""

@@ -145,6 +145,11 @@ class History(HistoryReader):
         )
         return None if stored is None else self._vault.open_message(chat, stored)
 
+    def amend(self, chat: ChatRef, nonce: str, ask: Ask) -> None:
+        """Replace what is kept beside a running turn."""
+        asked = self._vault.seal(chat, msgspec.json.encode(ask))
+        self._store.run("amend", {"chat": chat_key(chat)}, nonce=nonce, asked=asked)
+
     def release(self, chat: ChatRef, nonce: str) -> None:
         """Remove a turn that is over from the running turns in its owner's record."""
         self._store.run("release", {"record": record_key(chat.owner)}, nonce=nonce)

@@ -1,6 +1,7 @@
 """A turn from begin to end.
 
 turns.py      begin, resume, stop, delete: the whole story
+placement.py  where a turn belongs whose client may have resent the conversation
 refusals.py   why a turn is refused
 producer.py   one turn, from the model to its client and into Redis   (a flow)
 reader.py     a turn as followed from any offset, on any instance      (a flow)

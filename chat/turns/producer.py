@@ -2,7 +2,7 @@
 
 Nothing here waits for Redis while the model speaks: text for the turn's log, and the signs that it is
 alive, go through a buffer. When the turn has ended, one commit stores it; while Redis is away, that is
-tried again for a while. When the client leaves, the turn goes on without one until it is stored.
+tried again for a while. When the client leaves, the turn goes on until it is stored.
 """
 
 import logging
@@ -94,6 +94,7 @@ class Producer:
             continuations=_MAX_CONTINUATIONS if ask.autocontinue else 0,
             secret=settings.gpt_api_key,
             tells_reasoning=ask.reasoning,
+            call_prefix=f"call_{begun.ref.nonce}",
         )
         self._buffer = LogBuffer(plan.chat, begun.ref, history.lease_ms, begun.now_ms)
         self._writer.attach(self._buffer)
@@ -233,20 +234,33 @@ class Producer:
         # Another instance may have taken it for dead, and stored it: then it has not simply failed.
         return ended_as_stored(stored) if stored else self._failed(None)
 
-    def _store(self) -> Ended:
+    def _leave_nothing(self) -> Ended:
+        """End a turn that only its client gets: what it used is booked."""
+        plan = self._plan
+        self._history.drop(plan.chat, plan.begun.ref, plan.ask, b"", self._used())
+        return self._ended(self._write_message(plan.begun.now_ms))
+
+    def _write_message(self, now_ms: int) -> bytes:
         plan, turn = self._plan, self._answer
-        ending = turn.ending or "failed"
-        now_ms = plan.begun.now_ms + int((time.monotonic() - self._began_at) * 1000)
-        answer = write_assistant_message(
+        return write_assistant_message(
             plan.begun.ref,
             plan.chat.id,
             turn.text,
             model=plan.model,
-            status=STATUS_OF[ending],
+            status=STATUS_OF[turn.ending or "failed"],
             now_ms=now_ms,
             finish_reason=turn.finish_reason or ("error" if turn.error else None),
             usage=turn.usage,
+            tool_calls=turn.tool_calls,
+            reasoning=turn.reasoning if plan.ask.openai else "",
         )
+
+    def _store(self) -> Ended:
+        plan, ending = self._plan, self._answer.ending or "failed"
+        if not plan.ask.stored:
+            return self._leave_nothing()
+        now_ms = plan.begun.now_ms + int((time.monotonic() - self._began_at) * 1000)
+        answer = self._write_message(now_ms)
         finished = Finished(
             plan.begun.ref,
             plan.ask,
@@ -256,7 +270,7 @@ class Producer:
             began_ms=plan.begun.now_ms,
             now_ms=now_ms,
             parent_id=plan.parent_id,
-            usage=turn.usage,
+            usage=self._answer.usage,
             start=plan.start,
             forks=plan.forks,
             agent=self._call.agent,
@@ -264,9 +278,12 @@ class Producer:
         stored = self._history.commit(plan.chat, finished)
         if stored != answer:  # somebody else has ended it before
             return ended_as_stored(stored)
-        if turn.error:
-            return self._failed(stored)
-        return Ended(ending, turn.offset, message=msgspec.Raw(stored))
+        return self._ended(stored)
+
+    def _ended(self, message: bytes) -> Ended:
+        ending, offset = self._answer.ending or "failed", self._answer.offset
+        is_failed = self._answer.error is not None
+        return self._failed(message) if is_failed else Ended(ending, offset, msgspec.Raw(message))
 
     def _used(self) -> Used:
         usage, plan = self._answer.usage, self._plan

@@ -68,6 +68,10 @@ class Recovery:
             used = _estimate(self._model(look, ask), ask, text, before)
             self._history.drop(chat, ref, ask, error=b"", used=used)
             return None
+        if not ask.stored:
+            used = _estimate(self._model(look, ask), ask, text, b"")
+            self._history.drop(chat, ref, ask, error=b"", used=used)
+            return None
         try:
             return self._commit(chat, look, ask, ref, text, reason)
         except NotFound:

@@ -13,8 +13,6 @@ Other requests may follow a turn (`reader.py`), stop it, or end it after its ins
 import time
 from collections.abc import Callable
 
-import msgspec
-
 from chat.core import branches
 from chat.core import prompt as prompts
 from chat.core.credentials import Caller
@@ -27,6 +25,7 @@ from chat.core.errors import (
 from chat.core.messages import Ask, ChatRef, TurnRef, find_ref, id_of, new_nonce, read_answer
 from chat.core.outcomes import Begun, Busy, Changed, Known, Limited, Look, NoRecord, Outcome
 from chat.core.prompt import Prompt
+from chat.core.sent import Sent
 from chat.host.shutdown import Shutdown
 from chat.models.choice import Models
 from chat.settings import Settings
@@ -35,6 +34,7 @@ from chat.store.history import History
 from chat.store.turn_log import TurnLog
 from chat.store.turn_log_writer import TurnLogWriter
 from chat.store.users import Users
+from chat.turns.placement import Branch, Situation, place_turn, system_of
 from chat.turns.producer import Producer, TurnPlan
 from chat.turns.reader import Reader
 from chat.turns.recovery import Recovery
@@ -73,10 +73,13 @@ class Turns:
         self._shutdown = shutdown
         self._recovery = Recovery(history, logs, writer, settings.gpt_model)
 
-    def begin(self, caller: Caller, chat: ChatRef, ask: Ask, pause: Pause) -> Producer | Reader:
+    def begin(
+        self, caller: Caller, chat: ChatRef, ask: Ask, pause: Pause, sent: Sent | None = None
+    ) -> Producer | Reader:
         """Start a turn, or follow the one that was started with the same idempotency key.
 
-        Raises ChatkeepError; a refused turn leaves nothing in Redis.
+        `sent`: what a client sent that may repeat the conversation. Raises ChatkeepError; a refused
+        turn leaves nothing in Redis.
         """
         began_at = time.monotonic()
         begun = self._take_lease(caller, chat, ask, pause)
@@ -84,7 +87,11 @@ class Turns:
             return self._follow(chat, begun, 0)
         try:
             branch = self._find_branch(chat, begun, ask)
-            prompt = self._build_prompt(begun, branch, ask)
+            if sent is None:
+                prompt = self._build_prompt(begun, branch, ask)
+            else:
+                found = Situation(chat, begun, branch, self._settings)
+                branch, ask, prompt = place_turn(self._history, found, ask, sent)
             parent_id = id_of(branch.messages[-1]) if branch.messages else None
             model, call = self._models.open(chat, begun, ask, prompt, parent_id)
         except ChatkeepError:
@@ -207,10 +214,10 @@ class Turns:
         elif not pause(min(_ASK_AGAIN_SECONDS, left)):
             raise TurnInProgress("The client disconnected while its message was queued.")
 
-    def _find_branch(self, chat: ChatRef, begun: Begun, ask: Ask) -> "_Branch":
+    def _find_branch(self, chat: ChatRef, begun: Begun, ask: Ask) -> Branch:
         """The messages before the turn; `begin` has read those of a chat without branches."""
         if ask.parent_id is None and not begun.forks:
-            return _Branch(begun.messages, begun.start, begun.revision - 1, linear=True)
+            return Branch(begun.messages, begun.start, begun.revision - 1, linear=True)
         leaf = branches.parent_index(ask.parent_id, begun.revision)
         ranges = [] if leaf is None else branches.path(branches.read_forks(begun.forks), leaf)
         messages = self._history.read_ranges(chat, branches.newest(ranges, _MAX_OF_A_BRANCH))
@@ -221,12 +228,11 @@ class Turns:
                 param="parent_id",
                 code="message_not_found",
             )
-        return _Branch(messages, branches.length(ranges) - len(messages), leaf, linear=False)
+        return Branch(messages, branches.length(ranges) - len(messages), leaf, linear=False)
 
-    def _build_prompt(self, begun: Begun, branch: "_Branch", ask: Ask) -> Prompt:
-        system = begun.system if ask.system is None else ask.system
+    def _build_prompt(self, begun: Begun, branch: Branch, ask: Ask) -> Prompt:
         return prompts.build(
-            system or self._settings.system_prompt,
+            system_of(begun, ask, self._settings),
             branch.messages,
             ask.content,
             start=branch.start,
@@ -265,12 +271,3 @@ class Turns:
             recovery=self._recovery,
             settings=self._settings,
         )
-
-
-class _Branch(msgspec.Struct, frozen=True):
-    """What a turn continues: the newest messages, how many precede them, the index of the last."""
-
-    messages: list[bytes]
-    start: int
-    leaf: int
-    linear: bool

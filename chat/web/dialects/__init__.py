@@ -1,6 +1,7 @@
 """Dialects: the requests, answers and events of each family of routes as JSON. Pure.
 
     native.py agents.py ask.py completion.py conversations.py     one dialect each
+    openai/                                                       the OpenAI API
     this file                                                     what they share
 
 To add one: a file here with a `Dialect`, and a file of routes in `chat/web/apis`.
@@ -23,6 +24,11 @@ def write_error(error: ChatkeepError) -> object:
     return error.body()
 
 
+def as_it_is(error: ChatkeepError) -> ChatkeepError:
+    """An error that is answered with its own status and code."""
+    return error
+
+
 class Dialect(msgspec.Struct, frozen=True):
     """How a family of routes encodes a turn."""
 
@@ -32,6 +38,7 @@ class Dialect(msgspec.Struct, frozen=True):
     answer_status: int = 200
     stream_type: str = "text/event-stream"
     write_error: Callable[[ChatkeepError], object] = write_error
+    translate: Callable[[ChatkeepError], ChatkeepError] = as_it_is
 
 
 Schema = dict[str, dict[str, object]]  # JSON Schema of each field of a body

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from chat.core.credentials import Caller
 from chat.core.messages import Ask, ChatRef
+from chat.core.sent import Sent
 from chat.host.flow import TICK_SECONDS, pump
 from chat.host.relay import Relay
 from chat.models.titles import Titles
@@ -43,11 +44,13 @@ class Talk:
         chat_id: str,
         *,
         must_exist: bool = False,
+        ask: Ask | None = None,
+        sent: Sent | None = None,
     ) -> Response:
-        """Answer a message that the request brings."""
+        """Answer a message that the request brings; `ask`, `sent`: where it has been read."""
         began_at = time.monotonic()
         chat = ChatRef(caller.owner, chat_id)
-        ask = dialect.read_request(request.get_data(), header(request, "Accept", ""))
+        ask = ask or dialect.read_request(request.get_data(), header(request, "Accept", ""))
         ask = replace(
             ask,
             repeat=read_repeat(request),
@@ -56,7 +59,7 @@ class Talk:
         )
 
         def begin() -> Turn:
-            return self._turns.begin(caller, chat, ask, pause_for(request))
+            return self._turns.begin(caller, chat, ask, pause_for(request), sent)
 
         context = RequestContext(
             entry_of(request),

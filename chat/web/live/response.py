@@ -127,7 +127,8 @@ class TurnResponse:
             assert context.begin
             self._set_turn(context.begin())  # the turn that this one repeats has failed
             return b""
-        except ChatkeepError as error:
+        except ChatkeepError as problem:
+            error = context.dialect.translate(problem)
             body = msgspec.json.encode(context.dialect.write_error(error))
             return self._begin_whole(
                 Head(error.status, {"Content-Type": JSON} | error.headers), body
