@@ -61,6 +61,9 @@ check: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	@if command -v shellcheck >/dev/null; then shellcheck -x deploy.sh dev/*.sh .ci/run; \
+	elif [ -n "$$CI" ]; then echo 'shellcheck is missing'; exit 1; \
+	else echo 'shellcheck is not installed: the shell scripts were not checked'; fi
 
 lock: $(VENV)/installed
 	$(BIN)/uv pip compile -q requirements.in --universal --python-version 3.11 --generate-hashes --no-header -o requirements.txt

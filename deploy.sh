@@ -1,67 +1,121 @@
 #!/usr/bin/env bash
-# Deploy to Google Cloud Run functions with the settings of .env; prints the URL and a first call.
-#
-#   cp .env.example .env        # fill in the first lines
-#   ./deploy.sh my-chat         # name of the function; needs gcloud, logged in, with a project set
-#
-# Everybody reaches it, and only users with a key (AUTH=keys, the default there) or an ID token get
-# in. With AUTH=open nobody is checked, so then only callers whom IAM lets in reach it, until you say
-# PUBLIC=yes, and your model key pays for all of them. PUBLIC=no closes it in any case.
-# REGION (us-central1) and RUNTIME (python313) may be set. Secrets go to Secret Manager, never onto
-# a command line.
+# Deploys Chatkeep to Google Cloud Run functions: ./deploy.sh --help
 set -euo pipefail
-cd "$(dirname "$0")"
+cd "$(dirname "${BASH_SOURCE[0]}")"
+# shellcheck source=deploy/basics.sh
+. deploy/basics.sh
+# shellcheck source=deploy/check.sh
+. deploy/check.sh
+# shellcheck source=deploy/steps.sh
+. deploy/steps.sh
+# shellcheck source=deploy/operate.sh
+. deploy/operate.sh
 
-NAME=${1:?usage: ./deploy.sh FUNCTION_NAME}
-REGION=${REGION:-us-central1}
-RUNTIME=${RUNTIME:-python313}
+usage() {
+  cat <<'HELP'
+Deploys Chatkeep to Google Cloud. Needs gcloud (logged in) and curl; no Python but gcloud's own.
 
-fail() { echo "$1" >&2; exit 1; }
-[ -f .env ] || fail "There is no .env here: cp .env.example .env, and fill it in."
-command -v gcloud >/dev/null || fail "gcloud is missing: https://cloud.google.com/sdk/docs/install"
-PROJECT=$(gcloud config get-value project 2>/dev/null)
-[ -n "$PROJECT" ] || fail "No project is set: gcloud config set project PROJECT"
+  cp .env.example .env       fill in the first lines
+  ./deploy.sh my-chat        ends with a URL, a first user's key, and a first answer
 
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-make -s .venv/installed
-# Checks the settings as the function will, and writes plain.yaml and secrets/NAME.
-.venv/bin/python -m dev.deploy_settings "$work" "$PROJECT"
-PUBLIC=${PUBLIC:-$([ -e "$work/open" ] && echo no || echo yes)}
+A second run deploys again. What .env names is set; what it does not name stays as it is in the
+cloud; an empty line (NAME=) takes a setting away. So it is with the options below.
 
-project=(--project="$PROJECT" --quiet)
-gcloud services enable artifactregistry.googleapis.com cloudbuild.googleapis.com \
-  run.googleapis.com secretmanager.googleapis.com "${project[@]}"
-account=chatkeep-run@$PROJECT.iam.gserviceaccount.com
-gcloud iam service-accounts describe "$account" "${project[@]}" >/dev/null 2>&1 ||
-  gcloud iam service-accounts create chatkeep-run "${project[@]}"
+Instead of a deploy
+  --dry-run           print every command, send nothing
+  --canary            deploy beside what runs, without traffic, at a URL of its own
+  --rollback          send all traffic to the revision before; the next deploy sends it forward
+  --status            what runs: URL, revisions, traffic, settings (no secrets)
+  --logs              the last 100 lines of the log of the last day
+  --delete            delete all that was made here; asks first (--yes: does not)
 
-secrets=""
-for file in "$work"/secrets/*; do
-  [ -e "$file" ] || continue
-  variable=$(basename "$file")
-  secret=$NAME-$(tr 'A-Z_' 'a-z-' <<<"$variable")
-  gcloud secrets describe "$secret" "${project[@]}" >/dev/null 2>&1 ||
-    gcloud secrets create "$secret" --replication-policy=automatic "${project[@]}"
-  version=$(gcloud secrets versions add "$secret" --data-file="$file" --format='value(name)' "${project[@]}")
-  gcloud secrets add-iam-policy-binding "$secret" --member="serviceAccount:$account" \
-    --role=roles/secretmanager.secretAccessor "${project[@]}" >/dev/null
-  secrets+="${secrets:+,}$variable=$secret:${version##*/}"
-done
+Options
+  --region REGION     else: where it runs already, gcloud's own setting, or next to Redis
+  --project PROJECT   else: gcloud's own setting
+  --runtime RUNTIME   python311 to python314 (the default)
+  --min N, --max N    instances kept ready (0), and at most (20)
+  --public            anybody reaches it (the default, where users need a key or an ID token)
+  --private           only callers whom IAM lets in reach it (the default with AUTH=open)
+  --classic           by `gcloud functions deploy`; no canary
+  --no-ping           do not ask Redis from here whether it is there
 
-access=--no-allow-unauthenticated
-[ "$PUBLIC" != yes ] || access=--allow-unauthenticated
-gcloud run deploy "$NAME" --region="$REGION" --source=. --function=main --base-image="$RUNTIME" \
-  --service-account="$account" "$access" --cpu=1 --memory=512Mi --concurrency=200 --timeout=900 \
-  --min-instances=0 --max-instances=20 --cpu-boost \
-  --env-vars-file="$work/plain.yaml" ${secrets:+--set-secrets="$secrets"} "${project[@]}"
+docs/deploy.md says what is made, what it costs, and what to do when something fails.
+HELP
+}
 
-url=$(gcloud run services describe "$NAME" --region="$REGION" --format='value(status.url)' "${project[@]}")
-echo "Chatkeep is at $url"
-token='-H "Authorization: Bearer $(gcloud auth print-identity-token)" '
-[ "$PUBLIC" != yes ] || token=""
-if [ ! -e "$work/open" ]; then
-  echo "A user's key: curl -X POST -H 'Authorization: <your ADMIN_KEY>' $url/admin/users/add"
-  token='-H "Authorization: Bearer <the key>" '
-fi
-echo "Try: curl -N ${token}$url/demo/chat -d '{\"content\": \"Hello\", \"stream\": true}'"
+NAME="" ACTION=deploy REGION=${REGION:-} PROJECT=${PROJECT:-} RUNTIME=${RUNTIME:-}
+MIN="" MAX="" PUBLIC=${PUBLIC:-} CLASSIC=no CANARY=no DRY_RUN=no PING=yes YES=no
+
+read_options() {
+  while [ $# -gt 0 ]; do
+    local option=$1 value=""
+    shift
+    case $option in
+      --region=* | --project=* | --runtime=* | --min=* | --max=*)
+        value=${option#*=} option=${option%%=*} ;;
+      --region | --project | --runtime | --min | --max)
+        [ $# -gt 0 ] || fail "$option needs a value."
+        value=$1
+        shift ;;
+    esac
+    case $option in
+      -h | --help) usage && exit 0 ;;
+      --region) REGION=$value ;;
+      --project) PROJECT=$value ;;
+      --runtime) RUNTIME=$value ;;
+      --min) MIN=$value ;;
+      --max) MAX=$value ;;
+      --public) PUBLIC=yes ;;
+      --private) PUBLIC=no ;;
+      --classic) CLASSIC=yes ;;
+      --canary) CANARY=yes ;;
+      --dry-run) DRY_RUN=yes ;;
+      --no-ping) PING=no ;;
+      --yes) YES=yes ;;
+      --rollback | --status | --logs | --delete) ACTION=${option#--} ;;
+      -*) fail "There is no option $option. ./deploy.sh --help lists them." ;;
+      *)
+        [ -z "$NAME" ] || fail "One name only: is it $NAME or $option?"
+        NAME=$option ;;
+    esac
+  done
+}
+
+deploy() {
+  check_settings
+  find_project
+  ping_redis
+  look_at_the_service
+  choose_region
+  compare_secrets
+  prepare_flags
+
+  enable_apis
+  make_account
+  let_it_build
+  store_secrets
+  stage_sources
+  deploy_revision
+  if [ "$CANARY" = no ]; then
+    send_traffic_to_the_newest
+    wait_until_healthy "$URL"
+    destroy_old_secrets
+    make_first_user
+    say_what_it_costs
+    say_how_to_call
+  else
+    wait_until_healthy "$CANARY_URL"
+    say_how_to_promote
+  fi
+}
+
+main() {
+  [ $# -gt 0 ] || { usage >&2; exit 2; }
+  read_options "$@"
+  check_options
+  prepare_work
+  "$ACTION"
+  STEP=""
+}
+
+main "$@"

@@ -15,10 +15,11 @@ import flask
 gc.disable()
 
 from chat.app import build, guard_server
-from chat.settings import BadSettings, parse_settings, read_environment
+from chat.settings import BadSettings, load_settings
+from chat.web.routes import Router
 
 try:
-    settings = parse_settings(read_environment(Path(__file__).parent))
+    settings = load_settings(Path(__file__).parent)
 except BadSettings as problems:
     sys.exit(str(problems))
 
@@ -26,16 +27,20 @@ except BadSettings as problems:
 os.environ["THREADS"] = str(settings.threads)
 
 _build_once = threading.Lock()
-_app: Callable[[flask.Request], flask.Response] | None = None
+_router: Router | None = None
 
 
 def main(request: flask.Request) -> flask.Response:
-    """Answer one request. The first one builds the app: gunicorn forks after it has imported this."""
-    global _app
-    if _app is None:
-        with _build_once:
-            _app = _app or build(settings)
-    return _app(request)
+    """Answer one request."""
+    return (_router or router()).answer(request)
+
+
+def router() -> Router:
+    """The app. The first request builds it: gunicorn forks after it has imported this."""
+    global _router
+    with _build_once:
+        _router = _router or build(settings)
+    return _router
 
 
 def serve(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -47,7 +52,7 @@ if flask.has_app_context():
     # Past the framework's own router, which answers some paths with HTML pages and would double the
     # time that routing takes.
     flask.current_app.wsgi_app = serve  # type: ignore[method-assign]
-    guard_server(settings)
+    guard_server(settings, router)
 
 gc.freeze()
 gc.enable()

@@ -112,7 +112,7 @@ class Server:
     def _say_first(self, give_up: float) -> None:
         body = self.subject.body_of(stream=False).encode()
         path = self.subject.path.replace("CHAT", "first")
-        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         head += f"{self.fill(self.subject.headers)}Content-Length: {len(body)}\r\n\r\n"
         reply = b""
         while not reply and self._process and self._process.poll() is None:

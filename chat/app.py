@@ -4,7 +4,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from flask import Request, Response
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.cluster import RedisCluster
@@ -21,6 +20,7 @@ from chat.models.upstream import Upstream
 from chat.settings import Settings, read_encryption_keys
 from chat.store.agent_pool import Pool
 from chat.store.chats import Chats
+from chat.store.health import Health
 from chat.store.history import History
 from chat.store.store import Store
 from chat.store.turn_log import TurnLog
@@ -39,9 +39,10 @@ from chat.web.apis.conversations import ConversationsRoutes
 from chat.web.apis.native import NativeRoutes
 from chat.web.apis.openai import openai_routes
 from chat.web.auth.access import Access
+from chat.web.auth.attempts import Attempts
 from chat.web.live.answer import Talk
 from chat.web.openapi import OpenApi
-from chat.web.refusals import write_refusal
+from chat.web.refusals import refuse_by_head, write_refusal
 from chat.web.routes import Router
 
 _REDIS_SECONDS = 1.5
@@ -49,13 +50,15 @@ _LATE_SECONDS = 5.0  # how much longer than its own time-out a blocking read may
 _MAX_CONNECTIONS = 4096
 
 
-def build(settings: Settings) -> Callable[[Request], Response]:
-    """The function that answers requests; connections are opened on first use."""
+def build(settings: Settings) -> Router:
+    """What answers requests; connections are opened on first use."""
     shutdown = Shutdown()
     shutdown.watch()
     write_json_lines(settings.google_cloud_project)
     # Two clients: blocking reads of turn logs must not exhaust the connections of everything else.
     store, blocking = (_store(settings, _REDIS_SECONDS) for _ in range(2))
+    health = Health(store, chats_expire=settings.chat_ttl_seconds > 0)
+    health.look_soon()
     vault = Vault(read_encryption_keys(settings.encryption_key))
     history, chats = History(store, vault, settings), Chats(store, vault, settings)
     users = Users(store)
@@ -69,35 +72,42 @@ def build(settings: Settings) -> Callable[[Request], Response]:
     owners = Owners(users, chats, history, turns, settings)
     # The relay occupies one of the server's threads for good; there must be others.
     threads, keepalive_seconds = settings.threads, settings.keepalive_seconds
-    relay = Relay(keepalive_seconds, threads) if threads > 1 else None
+    relay = (
+        Relay(keepalive_seconds, settings.client_timeout_seconds, threads) if threads > 1 else None
+    )
     talk = Talk(turns, Titles(chats, settings), keepalive_seconds, relay)
-    max_bytes = settings.max_body_bytes
+    max_bytes, attempts = settings.max_body_bytes, Attempts()
+    agent_auth = AgentAuth(settings, attempts)
     routes = [
-        *NativeRoutes(turns, history, chats, talk).routes(),
+        *NativeRoutes(turns, history, chats, talk, health).routes(),
         *ConversationsRoutes(turns, history, chats, talk).routes(),
         *AskRoutes(turns, history, chats, talk).routes(),
         *CompletionRoutes(turns, history, chats, talk).routes(),
         *openai_routes(turns, history, chats, talk, settings),
         *AccountRoutes(owners).routes(),
-        *AgentRoutes(agents, AgentAuth(settings), talk, shutdown, relay, max_bytes).routes(),
+        *AgentRoutes(agents, agent_auth, talk, shutdown, relay, max_bytes).routes(),
         *AdminRoutes(users, owners, settings.rotate_seconds).routes(),
     ]
-    router = Router(
+    return Router(
         OpenApi(routes).routes,
-        Access(settings, users),
+        Access(settings, users, attempts),
+        relay,
         max_body_bytes=max_bytes,
         origins=settings.origins,
     )
-    return router.answer
 
 
-def guard_server(settings: Settings) -> None:
+def guard_server(settings: Settings, router: Callable[[], Router]) -> None:
     """Have the server give a request a thread when it is whole, and refuse in our words.
 
     Before its workers are forked; a server that is not gunicorn stays as it is.
     """
-    refuse = partial(write_refusal, settings.origins)
-    Intake(settings.max_body_bytes, refuse).install()
+    Intake(
+        settings.max_body_bytes,
+        settings.client_timeout_seconds,
+        partial(write_refusal, settings.origins),
+        lambda head, peer: refuse_by_head(router(), head, peer),
+    ).install()
 
 
 def _agents(settings: Settings, store: Store, vault: Vault) -> Agents:
@@ -116,6 +126,7 @@ def _store(settings: Settings, seconds: float) -> Store:
         lambda: connect_redis(settings, seconds),
         lock_keys_only=_is_upstash(settings),
         cluster=settings.redis_cluster,
+        key_prefix=settings.redis_key_prefix,
     )
 
 

@@ -20,6 +20,7 @@ from tests.traces import dump, find_secret
 from tests.websocket import Agents, connections
 
 if TYPE_CHECKING:
+    from tests.deploying import Deployer
     from tests.signing import JwksServer
 
 _numbers = itertools.count(1)
@@ -198,3 +199,11 @@ def b(other: Function) -> Client:
 @pytest.fixture
 def chat_id() -> str:
     return f"chat-{next(_numbers)}"
+
+
+@pytest.fixture
+def deployer(tmp_path: Path, model: ModelServer) -> Iterator["Deployer"]:
+    """deploy.sh in a checkout of its own, with the real gcloud and a stand-in of Google's APIs."""
+    from tests.deploying import started_deployer
+
+    yield from started_deployer(tmp_path, model)

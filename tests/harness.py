@@ -36,7 +36,7 @@ def all_routes() -> list[Route]:
     """Every route but /openapi.json, with handlers that are not connected to anything."""
     nothing: Any = None
     return [
-        *NativeRoutes(nothing, nothing, nothing, nothing).routes(),
+        *NativeRoutes(nothing, nothing, nothing, nothing, nothing).routes(),
         *ConversationsRoutes(nothing, nothing, nothing, nothing).routes(),
         *AskRoutes(nothing, nothing, nothing, nothing).routes(),
         *CompletionRoutes(nothing, nothing, nothing, nothing).routes(),

@@ -94,7 +94,7 @@ def id_tokens(key_set: KeySet, *, firebase: bool = True) -> IdTokens:
     return IdTokens(key_set, ISSUER, AUDIENCE, firebase)
 
 
-def quick(server: JwksServer, **more: float) -> KeySet:
+def quick(server: JwksServer, **more: Any) -> KeySet:
     """A key set that does in fractions of a second what it usually does in minutes."""
     return KeySet(server.url, **{"pause_seconds": 0.05, "retry_seconds": 0.05} | more)
 

@@ -24,7 +24,7 @@ from tests.websocket import (
 
 @pytest.fixture(scope="module")
 def a(start_function: StartFunction) -> Client:
-    return start_function(ADMIN_KEY=ADMIN_KEY).client
+    return start_function(AUTH="open", ADMIN_KEY=ADMIN_KEY).client
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_browser_brings_the_key_in_the_query(a: Client) -> None:
 
 
 def test_an_agent_key_of_its_own_and_none_at_all(start_function: Any, model: ModelServer) -> None:
-    own = start_function(ADMIN_KEY=ADMIN_KEY, AGENT_KEY="agents-only").client
+    own = start_function(AUTH="open", ADMIN_KEY=ADMIN_KEY, AGENT_KEY="agents-only").client
     with pytest.raises(Refused):
         WebSocket(own.base, headers=AS_AGENT)
     WebSocket(own.base, headers={"Authorization": "Bearer agents-only"}).drop()
@@ -83,7 +83,7 @@ def test_what_is_no_websocket_and_no_handshake_is_refused(a: Client) -> None:
 def test_any_number_of_agents_dial_in_and_none_keeps_a_thread(
     start_function: Any, model: ModelServer
 ) -> None:
-    function = start_function(ADMIN_KEY=ADMIN_KEY, THREADS="4")
+    function = start_function(AUTH="open", ADMIN_KEY=ADMIN_KEY, THREADS="4")
     agents = Agents(function.client)
     try:
         ids = {agents.start(function.client).id for _ in range(40)}
@@ -98,7 +98,7 @@ def test_any_number_of_agents_dial_in_and_none_keeps_a_thread(
 
 
 def test_one_thread_is_too_few_for_agents(start_function: Any, model: ModelServer) -> None:
-    client = start_function(ADMIN_KEY=ADMIN_KEY, THREADS="1").client
+    client = start_function(AUTH="open", ADMIN_KEY=ADMIN_KEY, THREADS="1").client
     with pytest.raises(Refused) as refused:
         WebSocket(client.base, headers=AS_AGENT)
     assert refused.value.status == 403 and b"THREADS" in refused.value.body
@@ -108,7 +108,7 @@ def test_one_thread_is_too_few_for_agents(start_function: Any, model: ModelServe
 def test_questions_wait_for_an_agent_that_is_too_busy_to_read(
     start_function: Any, model: ModelServer, chat_id: str
 ) -> None:
-    client = start_function(ADMIN_KEY=ADMIN_KEY, MAX_PROMPT_TOKENS="1000000").client
+    client = start_function(AUTH="open", ADMIN_KEY=ADMIN_KEY, MAX_PROMPT_TOKENS="1000000").client
     agent = WebSocket(client.base, headers=AS_AGENT)
     agent.send(agent.receive() or "")
     assert wait_until(lambda: connections(client))

@@ -12,6 +12,7 @@ from tests.harness import ADMIN_KEY, Client, Function, wait_until
 from tests.websocket import Agents, SeedAgent, connections, is_alone
 
 SETTINGS = {
+    "AUTH": "open",
     "ADMIN_KEY": ADMIN_KEY,
     "AGENT_PING_SECONDS": "1",
     "UPSTREAM_TIMEOUT_SECONDS": "8",
@@ -132,7 +133,7 @@ def test_without_an_agent_the_model_api_answers_and_without_both_nobody(
     assert refused.headers["Retry-After"] == "1"
     assert a.get(f"/{chat_id}/chat").json == []
     alone = start_function(
-        GPT_API_KEY="", OPENAI_BASE_URL="", GPT_MODEL="agent", ADMIN_KEY=ADMIN_KEY
+        GPT_API_KEY="", OPENAI_BASE_URL="", GPT_MODEL="agent", ADMIN_KEY=ADMIN_KEY, AUTH="open"
     ).client
     reply = ask(alone, "x")
     assert (reply.status, reply.json) == (503, {"error": "No available clients"})

@@ -19,7 +19,7 @@ def test_two_hundred_questions_are_each_answered_once_and_spread_evenly(
     start_function: Any, model: ModelServer, request: pytest.FixtureRequest
 ) -> None:
     # With the usual pings: where each is a second, a slow machine takes the living for dead.
-    a, b = (start_function(ADMIN_KEY=ADMIN_KEY).client for _ in range(2))
+    a, b = (start_function(AUTH="open", ADMIN_KEY=ADMIN_KEY).client for _ in range(2))
     agents = Agents(a)
     request.addfinalizer(agents.stop)
     three = [agents.start(client) for client in (a, b, b)]

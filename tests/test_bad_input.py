@@ -156,17 +156,19 @@ def test_a_body_over_the_limit_is_refused_and_not_read(start_function: Any, chat
     for method in ("POST", "GET"):  # a gigabyte is announced; the answer comes before it is sent
         answer = _raw(
             function.port,
-            f"{method} /x/chat HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000\r\n\r\n".encode(),
+            f"{method} /x/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000000\r\n\r\n".encode(),
         )
         assert b" 413 " in answer and b'"code":"body_too_large"' in answer
-    head = b"POST /x/chat HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    head = b"POST /x/chat HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
     assert b" 413 " in _raw(function.port, head + (b"10000\r\n" + b"x" * 0x10000 + b"\r\n") * 17)
 
 
 def test_a_body_that_is_cut_short_stores_nothing(
     client: Client, function: Function, chat_id: str
 ) -> None:
-    head = f"POST /{chat_id}/chat HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n\r\n".encode()
+    head = (
+        f"POST /{chat_id}/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n".encode()
+    )
     answer = _raw(function.port, head + b'{"content": "x"}', half_close=True)
     assert b" 400 " in answer and b"shorter than its Content-Length" in answer
     assert client.get(f"/{chat_id}/chat").json == []

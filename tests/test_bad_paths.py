@@ -59,11 +59,11 @@ def test_a_path_the_framework_would_answer_is_ours(client: Client, path: str) ->
     assert_error(client.get(path), 400, "invalid_chat_id", "chat_id")
 
 
-@pytest.mark.parametrize("path", ["/robots.txt", "/favicon.ico"])
-def test_files_browsers_look_for_are_just_chats_that_do_not_exist(
-    client: Client, path: str
-) -> None:
-    assert_error(client.get(path), 404, "chat_not_found")
+def test_files_that_browsers_and_crawlers_look_for_are_no_chats(client: Client) -> None:
+    for name in ("favicon.ico", "llms.txt", "llms-full.txt", "metrics"):
+        assert_error(client.get(f"/{name}"), 404, "not_found")
+        assert_error(client.say(name, "x"), 400, "invalid_chat_id", "chat_id")
+    assert_error(client.get("/robots.txt"), 404, "chat_not_found")
 
 
 def test_a_wrong_method_is_json_too(client: Client) -> None:

@@ -1,4 +1,4 @@
-"""Dockerfile and docker-compose.yml, as far as that can be tried without a container."""
+"""docker/Dockerfile and docker-compose.yml, as far as that can be tried without a container."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from chat.settings import all_fields
 from dev.redis_server import RedisServer
 from tests.harness import ROOT, clean_environment, free_port, wait_until
 
-DOCKERFILE = (ROOT / "Dockerfile").read_text()
+DOCKERFILE = (ROOT / "docker/Dockerfile").read_text()
 LINES = re.sub(r"\\\n", "", DOCKERFILE)
 ENVIRONMENT = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": "/tmp"}
 
@@ -43,7 +43,8 @@ def test_the_image_starts_is_healthy_with_its_redis_only_and_ends_when_told(
 ) -> None:
     redis = RedisServer(tmp_path_factory.mktemp("redis")).start()
     port = str(free_port())
-    settings = {"PORT": port, "REDIS_URL": redis.url, "GPT_API_KEY": "k"}
+    settings = {"PORT": port, "REDIS_URL": redis.url, "GPT_API_KEY": "k", "ADMIN_KEY": "a" * 16}
+    settings |= dict(re.findall(r"\b(AUTH)=(\w+)", LINES))
     environment = clean_environment() | ENVIRONMENT | settings
     process = subprocess.Popen(_command("CMD"), cwd=image, env=environment)
 
@@ -76,5 +77,32 @@ def test_compose_keeps_the_history_and_shows_the_function_to_this_machine_only()
     assert re.findall(r'- "([\d.:]+)"', compose) == ["127.0.0.1:8080:8080"]
 
 
+def test_whoever_reaches_the_image_needs_a_key_unless_told_otherwise() -> None:
+    assert re.search(r"^ENV .*\bAUTH=keys$", LINES, re.M)
+    assert "AUTH: ${AUTH:-open}" in (ROOT / "docker-compose.yml").read_text()
+
+
+def test_every_image_is_pinned_to_its_bytes() -> None:
+    images = re.findall(r"^FROM (\S+)", DOCKERFILE, re.M)
+    images += re.findall(r"image: (\S+)", (ROOT / "docker-compose.yml").read_text())
+    assert len(images) == 2
+    assert all(re.search(r":\S+@sha256:[0-9a-f]{64}$", image) for image in images)
+
+
 def test_a_deploy_to_cloud_run_does_not_take_the_dockerfile_for_its_own() -> None:
-    assert "Dockerfile" in (ROOT / ".gcloudignore").read_text().split()
+    """gcloud looks for one in the folder that is deployed, whatever is ignored there."""
+    assert not (ROOT / "Dockerfile").exists()
+
+
+def test_compose_without_settings_talks_to_the_demo_model_and_with_them_to_theirs() -> None:
+    compose = (ROOT / "docker-compose.yml").read_text()
+    script = compose[compose.index('        [ -n "$$') : compose.index("        exec functions")]
+    script = script.replace("$$", "$") + 'printf %s "$OPENAI_BASE_URL"'
+    for settings, base_url in (
+        ({}, "http://127.0.0.1:9000/v1"),
+        ({"GPT_API_KEY": ""}, "http://127.0.0.1:9000/v1"),
+        ({"GPT_API_KEY": "k"}, ""),
+        ({"OPENAI_BASE_URL": "http://x/v1"}, "http://x/v1"),
+    ):
+        done = subprocess.run(["sh", "-c", script], env=settings, capture_output=True, check=True)
+        assert done.stdout.decode() == base_url

@@ -131,7 +131,7 @@ def test_every_call_of_the_readme_works_in_its_order(
     if not shutil.which("curl"):
         assert not os.environ.get("CI"), "curl is missing"
         pytest.skip("curl is missing")
-    function = start_function(ADMIN_KEY=ADMIN_KEY)
+    function = start_function(AUTH="local,keys", ADMIN_KEY=ADMIN_KEY)
     real = {"localhost:8080": f"127.0.0.1:{function.port}", "/demo/": f"/{chat_id}/"}
     shown = {
         '"id":"': r"msg_1fc39\.\.\.",

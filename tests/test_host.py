@@ -169,7 +169,7 @@ def test_importing_main_starts_nothing_and_does_not_import_the_sdk() -> None:
         "import gc, sys, threading, main\n"
         "assert gc.isenabled() and gc.get_freeze_count() > 50_000, 'garbage is sought in all of it'\n"
         "heavy = {'openai', 'pydantic', 'httpx2', 'jwt', 'urllib3'} & set(sys.modules)\n"
-        "print(sorted(heavy), threading.active_count(), main._app, __import__('os').environ['THREADS'])"
+        "print(sorted(heavy), threading.active_count(), main._router, __import__('os').environ['THREADS'])"
     )
     environment = clean_environment() | {"GPT_API_KEY": UPSTREAM_KEY, "REDIS_HOST": "127.0.0.1"}
     done = subprocess.run(

@@ -11,7 +11,7 @@ import pytest
 from chat.host.request_buffer import RequestBuffer, RequestRefused
 from tests.harness import Client, Function, StartFunction
 
-HEAD = b"POST /c/chat HTTP/1.1\r\nHost: x\r\nOrigin: https://app.example\r\n"
+HEAD = b"POST /c/chat HTTP/1.1\r\nHost: localhost\r\nOrigin: https://app.example\r\n"
 BODY = b'{"content": "hello"}'
 WITH_LENGTH = HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY)
 
@@ -24,7 +24,7 @@ def chunked(*pieces: bytes) -> bytes:
 @pytest.mark.parametrize("request_bytes", [WITH_LENGTH + BODY, chunked(BODY[:7], BODY[7:])])
 def test_a_request_is_whole_at_its_last_byte_wherever_it_is_cut(request_bytes: bytes) -> None:
     for cut in range(len(request_bytes)):
-        buffer = RequestBuffer(1000, 0.0)
+        buffer = RequestBuffer(1000, 10.0, 0.0)
         buffer.receive(request_bytes[:cut], 1.0)
         assert not buffer.whole, request_bytes[:cut]
         buffer.receive(request_bytes[cut:], 2.0)
@@ -39,20 +39,30 @@ def test_a_request_is_whole_at_its_last_byte_wherever_it_is_cut(request_bytes: b
         HEAD + b"Transfer-Encoding: chunked, gzip\r\n\r\n",
         HEAD + b"Transfer-Encoding: chunked\r\n\r\nxyz",
         HEAD + b"Content-Length: 2000\r\n\r\n",
-        HEAD + b"Transfer-Encoding: chunked\r\n\r\nfffff\r\n",
     ],
 )
 def test_what_is_to_be_refused_is_not_waited_for(nonsense: bytes) -> None:
-    buffer = RequestBuffer(1000, 0.0)
+    buffer = RequestBuffer(1000, 10.0, 0.0)
     buffer.receive(nonsense, 1.0)
     assert buffer.whole
 
 
+@pytest.mark.parametrize(
+    "chunks", [b"fffff\r\n", b"1f4\r\n" + b"x" * 500 + b"\r\n1f5\r\n", b"1;a=b\r\nx\r\n" * 2000]
+)
+def test_a_chunked_body_that_is_too_large_is_refused_before_it_has_come(chunks: bytes) -> None:
+    with pytest.raises(RequestRefused) as refused:
+        RequestBuffer(1000, 10.0, 0.0).receive(
+            HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunks, 1.0
+        )
+    assert refused.value.status == 413
+
+
 def test_a_head_without_end_is_refused_by_its_size_and_by_its_time() -> None:
     with pytest.raises(RequestRefused) as refused:
-        RequestBuffer(1000, 0.0).receive(HEAD + b"X: " + b"x" * 70_000, 1.0)
+        RequestBuffer(1000, 10.0, 0.0).receive(HEAD + b"X: " + b"x" * 70_000, 1.0)
     assert refused.value.status == 431
-    slow = RequestBuffer(1000, 0.0)
+    slow = RequestBuffer(1000, 10.0, 0.0)
     slow.receive(HEAD, 1.0)
     with pytest.raises(RequestRefused) as refused:
         slow.receive(b"", 11.0)
@@ -119,7 +129,7 @@ def test_a_client_that_asks_whether_to_send_its_body_is_told_once(small: Functio
 
 
 def test_requests_one_after_the_other_on_one_connection_are_all_answered(small: Function) -> None:
-    get = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+    get = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
     connection = dial(small, get + get + get)
     statuses = [read_answer_in_turn(connection, seen) for seen in [bytearray()] for _ in range(3)]
     assert len(set(statuses)) == 1

@@ -27,7 +27,7 @@ def test_every_route_is_described(client: Client) -> None:
 
 @pytest.fixture(scope="session")
 def own_function(start_function: Any) -> Function:
-    function: Function = start_function(ADMIN_KEY=ADMIN_KEY)
+    function: Function = start_function(AUTH="open", ADMIN_KEY=ADMIN_KEY)
     function.client.headers["Authorization"] = ADMIN_KEY
     return function
 

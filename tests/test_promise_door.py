@@ -59,7 +59,6 @@ def test_where_nothing_is_set_a_page_of_this_machine_may_talk(
     assert parse(say(plain, chat_id, f"Origin: {origin}"))[0] == 200
 
 
-@pytest.mark.xfail(strict=True, reason="I1: open is the default")
 @pytest.mark.parametrize(
     "host, headers",
     [
@@ -86,7 +85,6 @@ def test_where_nothing_is_set_nobody_else_may_talk_or_read(
     assert parse(got)[0] == 401 and len(model.requests) == 0
 
 
-@pytest.mark.xfail(strict=True, reason="I1: open is the default")
 def test_an_admin_key_alone_means_that_keys_are_needed(start_briefly: Any, chat_id: str) -> None:
     client = start_briefly(ADMIN_KEY=ADMIN_KEY).client
     refused = client.say(chat_id, "x")
@@ -99,7 +97,6 @@ def test_open_means_open(start_briefly: Any, model: ModelServer, chat_id: str) -
     assert parse(say(function, chat_id, "X-Forwarded-For: 1.2.3.4", host="a.example"))[0] == 200
 
 
-@pytest.mark.xfail(strict=True, reason="I1: the name alone is looked at")
 def test_an_agent_without_a_key_comes_from_this_machine_itself(start_briefly: Any) -> None:
     base = start_briefly(AUTH="open").client.base
     with pytest.raises(Refused) as refused:
@@ -108,7 +105,6 @@ def test_an_agent_without_a_key_comes_from_this_machine_itself(start_briefly: An
     WebSocket(base, host="localhost").sock.close()
 
 
-@pytest.mark.xfail(strict=True, reason="I2, I4: it is accepted")
 @pytest.mark.parametrize(
     "name, value",
     [
@@ -130,7 +126,6 @@ def test_a_setting_that_can_never_work_is_refused_at_start(name: str, value: str
     assert name == "CORS_ORIGINS" or len(value) < 2 or value not in told, "a key is not shown"
 
 
-@pytest.mark.xfail(strict=True, reason="I4: it is passed over")
 @pytest.mark.parametrize(
     "wrong, right",
     [
@@ -147,10 +142,9 @@ def test_a_name_in_the_env_file_that_is_no_setting_is_refused_with_the_nearest_o
     (tmp_path / "main.py").write_text((root / "main.py").read_text())
     (tmp_path / ".env").write_text(f"{wrong}=60/minute\n")
     told = start_and_fail(tmp_path)
-    assert wrong in told and right in told.replace(wrong, "")
+    assert f"  {wrong}: " in told and f"{right}?" in told
 
 
-@pytest.mark.xfail(strict=True, reason="I2: a thousand a second")
 def test_wrong_admin_keys_are_slowed_and_the_right_one_is_not(start_briefly: Any) -> None:
     base = start_briefly(AUTH="keys", ADMIN_KEY=ADMIN_KEY).client.base
     began = time.monotonic()
@@ -163,7 +157,6 @@ def test_wrong_admin_keys_are_slowed_and_the_right_one_is_not(start_briefly: Any
     assert as_admin(base).get("/admin/users").status == 200 and time.monotonic() - began < 3
 
 
-@pytest.mark.xfail(strict=True, reason="H1: each junk token waits in a thread")
 def test_junk_tokens_do_not_hold_up_others_while_the_server_of_keys_hangs(
     start_briefly: Any, model: ModelServer, chat_id: str
 ) -> None:
@@ -195,12 +188,7 @@ def test_the_admin_key_is_looked_at_before_the_body(start_briefly: Any) -> None:
         assert (refused.status, refused.json) == (401, {"error": "Invalid admin key"})
 
 
-I3 = pytest.mark.xfail(strict=True, reason="I3: isdigit of what int does not take")
-
-
-@pytest.mark.parametrize(
-    "count", [pytest.param(b"\xb2", marks=I3), b"\xd9\xa3", b"1e9", b"9" * 400, b"-1"]
-)
+@pytest.mark.parametrize("count", [b"\xb2", b"\xd9\xa3", b"1e9", b"9" * 400, b"-1"])
 def test_a_number_that_only_python_takes_for_one_is_no_server_error(
     plain: Function, model: ModelServer, chat_id: str, count: bytes
 ) -> None:
@@ -259,7 +247,6 @@ def test_a_client_that_resets_its_connection_in_mid_body_leaves_no_trace(
     assert traces_in(with_cors) == traces
 
 
-@pytest.mark.xfail(strict=True, reason="I4: Link is absolute")
 def test_the_link_to_older_messages_works_behind_a_path_prefix(
     plain: Function, model: ModelServer, chat_id: str
 ) -> None:
@@ -272,7 +259,6 @@ def test_the_link_to_older_messages_works_behind_a_path_prefix(
     assert [m["content"] for m in older if m["role"] == "user"] == ["m1"]
 
 
-@pytest.mark.xfail(strict=True, reason="I4: cells are written as they are")
 def test_no_cell_of_the_usage_table_is_a_formula(
     start_briefly: Any, model: ModelServer, chat_id: str
 ) -> None:

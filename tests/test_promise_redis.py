@@ -12,7 +12,6 @@ from dev.redis_server import RedisServer
 from tests.harness import wait_until
 
 
-@pytest.mark.xfail(strict=True, reason="I5: there is no /livez")
 def test_the_process_lives_while_redis_is_away(start_briefly: Any, own_redis: RedisServer) -> None:
     client = start_briefly(REDIS_URL=own_redis.url, REDIS_CLUSTER="no").client
     assert client.get("/livez").status == 200
@@ -26,7 +25,6 @@ def test_the_process_lives_while_redis_is_away(start_briefly: Any, own_redis: Re
     assert wait_until(lambda: client.get("/health").status == 200)
 
 
-@pytest.mark.xfail(strict=True, reason="I5: all is cannot be reached")
 @pytest.mark.parametrize(
     "name, spell",
     [("full", ("CONFIG SET", "maxmemory", "1")), ("read-only", ("REPLICAOF", "127.0.0.1", "1"))],
@@ -50,7 +48,6 @@ def test_a_redis_that_takes_no_writes_is_told_apart_from_one_that_is_away(
     assert client.get("/livez").status == 200 and len(model.requests) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="I5: nobody looks")
 def test_an_eviction_policy_that_throws_chats_away_is_told(
     start_briefly: Any, own_redis: RedisServer
 ) -> None:
@@ -61,7 +58,6 @@ def test_an_eviction_policy_that_throws_chats_away_is_told(
     assert wait_until(lambda: "allkeys-lru" in function.log.read_text(), 3)
 
 
-@pytest.mark.xfail(strict=True, reason="I5: no REDIS_KEY_PREFIX")
 def test_two_deployments_on_one_redis_do_not_see_each_other(
     start_briefly: Any, model: ModelServer, own_redis: RedisServer, chat_id: str
 ) -> None:

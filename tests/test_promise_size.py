@@ -38,7 +38,6 @@ def few_threads(start_function: Any) -> Function:
     return function
 
 
-@pytest.mark.xfail(strict=True, reason="H1: the body comes first")
 def test_who_has_no_key_is_not_waited_for(few_threads: Function, chat_id: str) -> None:
     began = time.monotonic()
     for headers in ((), ("Authorization: ck_nobody_" + "0" * 48,)):
@@ -60,7 +59,6 @@ def test_slow_requests_of_some_leave_room_for_others(
         assert answers_within(SOON_SECONDS, few_threads.client)
 
 
-@pytest.mark.xfail(strict=True, reason="H1: each holds a thread")
 def test_histories_that_nobody_reads_leave_room_for_others(
     start_briefly: Any, model: ModelServer, chat_id: str
 ) -> None:

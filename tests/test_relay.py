@@ -41,7 +41,9 @@ def _open(client: Client, chat_id: str) -> Stream:
 def _dial(function: Function, chat_id: str, protocol: str = "HTTP/1.1") -> socket.socket:
     """A client by hand."""
     body = b'{"content": "x", "stream": true}'
-    head = f"POST /{chat_id}/chat {protocol}\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = (
+        f"POST /{chat_id}/chat {protocol}\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
     phone = socket.create_connection(("127.0.0.1", function.port), timeout=20)
     phone.sendall(head.encode() + body)
     return phone

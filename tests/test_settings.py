@@ -86,10 +86,11 @@ def test_what_access_and_limits_need_is_named(given: dict[str, str], missing: st
         parse_settings(ENOUGH | given)
 
 
-def test_on_cloud_run_nobody_gets_in_without_a_key_unless_it_is_said() -> None:
-    assert parse_settings(ENOUGH).auth == "open"
+def test_nobody_else_gets_in_without_a_key_unless_it_is_said() -> None:
+    assert parse_settings(ENOUGH).auth == "local"
+    assert parse_settings(ENOUGH | {"ADMIN_KEY": "k" * 16}).auth == "keys"
     on_cloud_run = ENOUGH | {"K_SERVICE": "chat"}
-    assert parse_settings(on_cloud_run | {"ADMIN_KEY": "k"}).auth == "keys"
+    assert parse_settings(on_cloud_run | {"ADMIN_KEY": "k" * 16}).auth == "keys"
     assert parse_settings(on_cloud_run | {"AUTH": "open"}).auth == "open"
 
 
@@ -114,7 +115,9 @@ def test_secrets_are_not_shown() -> None:
         "agent_key",
         "encryption_key",
     ]
-    values = {name.upper(): "redis://hidden" for name in secrets} | {"ENCRYPTION_KEY": "ab" * 32}
+    values = {name.upper(): "redis://hidden-word" for name in secrets} | {
+        "ENCRYPTION_KEY": "ab" * 32
+    }
     settings = parse_settings(values)
     shown = f"{settings!r} {settings.__rich_repr__()}"
     assert "gpt_model" in shown

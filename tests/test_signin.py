@@ -99,6 +99,7 @@ def test_app_check_lets_only_the_own_apps_in(
         APP_CHECK=mode,
         APP_CHECK_JWKS_URL=keys.url,
         FIREBASE_PROJECT="my-project",
+        AUTH="open",
         ADMIN_KEY=ADMIN_KEY,
     ).client.base
     issuer = "https://firebaseappcheck.googleapis.com/123"

@@ -73,7 +73,7 @@ def test_a_client_that_does_not_read_does_not_lock_the_chat(
     with socket.socket() as phone:
         phone.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         phone.connect(("127.0.0.1", function.port))
-        head = f"POST /{chat_id}/chat HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = f"POST /{chat_id}/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
         phone.sendall(head.encode() + body)
         assert wait_until(lambda: len(model.requests) == 1)
         assert b.say(chat_id, "y").status == 200

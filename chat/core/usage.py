@@ -11,6 +11,7 @@ from chat.core.messages import timestamp
 
 DAY_MS = 86_400_000
 _KEPT_DAYS = 400
+_BEGINS_FORMULA = tuple("=+-@\t\r")
 COLUMNS = "owner day model requests prompt_tokens completion_tokens total_tokens cost".split()
 
 
@@ -75,9 +76,14 @@ def row_of(owner: str, row: UsageRow, prices: Prices) -> dict[str, object]:
 
 
 def write_csv(rows: Iterable[dict[str, object]]) -> bytes:
-    """CSV as RFC 4180 has it, with a header line."""
+    """CSV as RFC 4180 has it, with a header line; no cell is a formula to a spreadsheet."""
     out = io.StringIO()
     writer = csv.DictWriter(out, COLUMNS)
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: _inert(cell) for name, cell in row.items()} for row in rows)
     return out.getvalue().encode()
+
+
+def _inert(cell: object) -> object:
+    """Models and owners are named by clients: https://owasp.org/www-community/attacks/CSV_Injection"""
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_BEGINS_FORMULA) else cell

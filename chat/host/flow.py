@@ -30,10 +30,13 @@ class DueAt(msgspec.Struct, frozen=True):
 
 
 class WorkDue(msgspec.Struct, frozen=True):
-    """Waits for nothing: `work` is due."""
+    """Waits for nothing: `work` is due; or is once the client has taken what it was sent."""
+
+    when_taken: bool = False
 
 
 WORK_DUE: Final = WorkDue()
+WORK_WHEN_TAKEN: Final = WorkDue(when_taken=True)
 Wait = Readable | DueAt | WorkDue
 
 
@@ -67,7 +70,7 @@ def pump(
     """Drive one flow in this thread, to its end or until a moment."""
     while not flow.ended:
         wait = flow.waits_for()
-        if wait is WORK_DUE:
+        if isinstance(wait, WorkDue):
             yield flow.work()
         else:
             wait_for(wait, max(0.0, min(tick_seconds, until - time.monotonic())))

@@ -22,12 +22,12 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Protocol
 
-from chat.host.flow import TICK_SECONDS, WORK_DUE, DueAt, Flow, Readable, Wait
+from chat.host.flow import TICK_SECONDS, WORK_DUE, WORK_WHEN_TAKEN, DueAt, Readable, Wait
 from chat.host.sockets import WakeUpPipe
+from chat.host.source import Source, Stream
 
-_LINGER_SECONDS = 10.0
+_MAX_BACKLOGS = 64 * 1024 * 1024  # of all clients together
 _READ_BYTES = 65536
 _AFTER_FAILURE_SECONDS = 0.1
 # After each system call the loop waits for the interpreter lock, so long for each busy thread.
@@ -35,26 +35,13 @@ _SWITCH_SECONDS = 0.0005
 log = logging.getLogger("chatkeep")
 
 
-class Source(Flow[bytes], Protocol):
-    """A flow to one client: what comes of it are the bytes for the client's socket."""
-
-    @property
-    def needs_client(self) -> bool:
-        """Whether it is finished when its client leaves; else it goes on to its end, for nobody."""
-
-    @property
-    def max_backlog(self) -> int:
-        """How many bytes may wait for a client that does not read."""
-
-    def finish(self) -> None:
-        """Settle everything, also when it has not ended; takes time, like `work`."""
-
-
 class Relay:
     """Drives sources. Its threads are made at first use, because the server forks."""
 
-    def __init__(self, keepalive_seconds: float, threads: int) -> None:
+    def __init__(self, keepalive_seconds: float, client_seconds: float, threads: int) -> None:
         self._tick_seconds = min(TICK_SECONDS, keepalive_seconds)
+        self._client_seconds = client_seconds
+        self._backlogs = 0
         self._workers = ThreadPoolExecutor(threads, "relay-worker")
         self._selector = selectors.DefaultSelector()
         self._wake_up = WakeUpPipe()
@@ -63,12 +50,12 @@ class Relay:
         self._numbers = itertools.count()
         self._thread: threading.Thread | None = None
         self._changed = threading.Condition()
-        self._streams: dict[Source, _Stream] = {}
+        self._streams: dict[Source, Stream] = {}
         self._somebody_stays = False
 
     def carry(self, source: Source, client: socket.socket, finished: Callable[[], object]) -> None:
         """Take both over from the calling thread; `finished` is called after `source.finish`."""
-        stream = _Stream(source, client, finished)
+        stream = Stream(source, client, finished)
         with self._changed:
             self._streams[source] = stream
             if self._thread is None:
@@ -124,32 +111,32 @@ class Relay:
     def _call_at(self, at: float, call: Callable[[], None]) -> None:
         heapq.heappush(self._timers, (at, next(self._numbers), call))
 
-    def _begin(self, stream: "_Stream") -> None:
+    def _begin(self, stream: Stream) -> None:
         self._read(stream)
         self._call_at(stream.read_at + self._tick_seconds, partial(self._tick, stream))
 
-    def _tick(self, stream: "_Stream") -> None:
+    def _tick(self, stream: Stream) -> None:
         """A turn may have been stopped, or owe a keep-alive; a client may be stuck."""
         now = time.monotonic()
+        if stream.backlog and stream.taken_at + self._client_seconds <= now:
+            self._drop_client(stream)
         next_at = stream.read_at + self._tick_seconds
         if next_at <= now:
             next_at = now + self._tick_seconds
             if stream.wait is not None:
                 self._read(stream)
-        if not stream.over_at or (stream.client and now < stream.over_at + _LINGER_SECONDS):
+        if not stream.over_at or stream.client:
             self._call_at(next_at, partial(self._tick, stream))
-        elif stream.client:
-            self._leave(stream)
 
-    def _on_wake(self, stream: "_Stream") -> None:
+    def _on_wake(self, stream: Stream) -> None:
         if stream.wait is not None:  # else a worker has it, and it will be asked what is next
             self._read(stream)
 
-    def _on_due(self, stream: "_Stream", wait: DueAt) -> None:
+    def _on_due(self, stream: Stream, wait: DueAt) -> None:
         if stream.wait is wait:
             self._read(stream)
 
-    def _read(self, stream: "_Stream") -> None:
+    def _read(self, stream: Stream) -> None:
         stream.read_at = time.monotonic()
         try:
             piece = stream.source.on_readable()
@@ -159,7 +146,7 @@ class Relay:
         else:
             self._pass_on(stream, piece)
 
-    def _work(self, stream: "_Stream") -> None:
+    def _work(self, stream: Stream) -> None:
         """Runs in one of the workers."""
         try:
             piece = stream.source.work()
@@ -171,7 +158,7 @@ class Relay:
         else:
             self._call(partial(self._pass_on, stream, piece))
 
-    def _pass_on(self, stream: "_Stream", piece: bytes) -> None:
+    def _pass_on(self, stream: Stream, piece: bytes) -> None:
         """Write what came, and see to what the source waits for next."""
         source = stream.source
         if piece and stream.client:
@@ -181,13 +168,15 @@ class Relay:
             self._end(stream)
         elif not stream.client and source.needs_client:
             self._give_up(stream)
-        elif (wait := source.waits_for()) is WORK_DUE:
+        elif (wait := source.waits_for()) is WORK_DUE or (
+            wait is WORK_WHEN_TAKEN and not stream.backlog
+        ):
             self._watch(stream, None)
             self._workers.submit(self._work, stream)
         elif wait is not stream.wait and wait != stream.wait:
             self._watch(stream, wait)
 
-    def _watch(self, stream: "_Stream", wait: Wait | None) -> None:
+    def _watch(self, stream: Stream, wait: Wait | None) -> None:
         if isinstance(stream.wait, Readable):
             self._selector.unregister(stream.wait.fd)
         stream.wait = wait
@@ -196,12 +185,13 @@ class Relay:
         elif isinstance(wait, DueAt):
             self._call_at(wait.at, partial(self._on_due, stream, wait))
 
-    def _write(self, stream: "_Stream", client: socket.socket, piece: bytes) -> None:
+    def _write(self, stream: Stream, client: socket.socket, piece: bytes) -> None:
         if stream.backlog:
             if len(stream.backlog) > stream.max_backlog:
                 self._hang_up(stream)
             else:
                 stream.backlog += piece
+                self._hold(len(piece))
             return
         try:
             sent = client.send(piece)
@@ -214,31 +204,52 @@ class Relay:
             stream.backlog = bytearray(piece[sent:])
             # The piece itself makes nobody slow, however long it is.
             stream.max_backlog = len(stream.backlog) + stream.source.max_backlog
+            stream.taken_at = time.monotonic()
             self._selector.register(client, selectors.EVENT_WRITE, partial(self._flush, stream))
+            self._hold(len(stream.backlog))
 
-    def _flush(self, stream: "_Stream") -> None:
+    def _hold(self, count: int) -> None:
+        """More waits for clients; when it is too much, not for the slowest any longer."""
+        self._backlogs += count
+        while self._backlogs > _MAX_BACKLOGS:
+            slow = (stream for stream in list(self._streams.values()) if stream.backlog)
+            self._drop_client(min(slow, key=lambda stream: stream.taken_at))
+
+    def _flush(self, stream: Stream) -> None:
         """The client, who was slow, can take more."""
         if not stream.client:
             return
         try:
-            del stream.backlog[: stream.client.send(stream.backlog)]
+            sent = stream.client.send(stream.backlog)
         except BlockingIOError:
             return
         except OSError:
-            self._hang_up(stream)
+            self._drop_client(stream)
+            return
+        del stream.backlog[:sent]
+        self._backlogs -= sent
+        stream.taken_at = time.monotonic()
         if not stream.backlog:
-            if stream.client:
-                self._selector.unregister(stream.client)
+            self._selector.unregister(stream.client)
             if stream.over_at:
                 self._leave(stream)
+            elif stream.wait is WORK_WHEN_TAKEN:
+                self._pass_on(stream, b"")
 
-    def _hang_up(self, stream: "_Stream") -> None:
+    def _drop_client(self, stream: Stream) -> None:
+        """The client is gone or too slow, whether its stream goes on or not."""
+        self._hang_up(stream)
+        if stream.over_at:
+            self._leave(stream)
+
+    def _hang_up(self, stream: Stream) -> None:
         """The client is gone, or as good as gone: what comes from now on is for nobody."""
         client, stream.client = stream.client, None
         if client is None:
             return
         if stream.backlog:
             self._selector.unregister(client)
+            self._backlogs -= len(stream.backlog)
             stream.backlog = bytearray()
         try:
             # close() with unread input sends RST, which can destroy our last bytes: drain first.
@@ -247,19 +258,19 @@ class Relay:
             pass
         client.close()
 
-    def _end(self, stream: "_Stream") -> None:
+    def _end(self, stream: Stream) -> None:
         stream.over_at = time.monotonic()
         if not stream.backlog:
             self._leave(stream)
 
-    def _give_up(self, stream: "_Stream") -> None:
+    def _give_up(self, stream: Stream) -> None:
         """Something of ours is broken, and the client may come again; or the client is gone."""
         stream.over_at = time.monotonic()
         self._watch(stream, None)
         self._hang_up(stream)
         self._workers.submit(self._finish, stream)
 
-    def _finish(self, stream: "_Stream") -> None:
+    def _finish(self, stream: Stream) -> None:
         """Runs in one of the workers."""
         try:
             stream.finish()
@@ -267,30 +278,9 @@ class Relay:
             log.exception("a stream could not be finished")
         self._call(partial(self._leave, stream))
 
-    def _leave(self, stream: "_Stream") -> None:
+    def _leave(self, stream: Stream) -> None:
         self._hang_up(stream)
         with self._changed:
             self._streams.pop(stream.source, None)
             if not self._streams:
                 self._changed.notify_all()
-
-
-class _Stream:
-    """A source and its client, None when it is gone; `wait` is None while a worker has the source."""
-
-    __slots__ = "backlog client finished max_backlog over_at read_at source wait".split()
-
-    def __init__(
-        self, source: Source, client: socket.socket, finished: Callable[[], object]
-    ) -> None:
-        self.source = source
-        self.client: socket.socket | None = client
-        self.finished = finished
-        self.wait: Wait | None = None
-        self.backlog = bytearray()
-        self.max_backlog = 0
-        self.read_at = self.over_at = 0.0
-
-    def finish(self) -> None:
-        self.source.finish()
-        self.finished()

@@ -8,7 +8,7 @@ import re
 
 _MAX_HEAD_BYTES = 64 * 1024
 _MAX_SIZE_LINE_BYTES = 1024
-_HEAD_SECONDS = 10.0
+_MAX_CHUNKED = 8  # times the largest body, with the sizes of its chunks
 _BODY_SECONDS = 120.0
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,15})[ \t]*(?=\r\n)", re.IGNORECASE)
 _CODING = re.compile(rb"\r\ntransfer-encoding:[ \t]*([^\r\n]*)", re.IGNORECASE)
@@ -28,21 +28,33 @@ class RequestRefused(Exception):
 
 
 class RequestBuffer:
-    """The bytes of one request in, in pieces of any size; `whole` once its end is among them.
+    """The bytes of one request, in pieces of any size; `whole` once its end is among them.
 
+    `is_judged` is the reader's: whether it has asked if the body is worth waiting for.
     `wants_continue`: the client waits for "100 Continue" before it sends its body. The header that
     says so is taken out, or the server behind us would answer it as well.
     """
 
-    def __init__(self, max_body_bytes: int, now: float) -> None:
+    def __init__(self, max_body_bytes: int, head_seconds: float, now: float) -> None:
         self.data = bytearray()
-        self.whole = False
+        self.whole = self.is_judged = False
         self.wants_continue = False
         self._max_body_bytes = max_body_bytes
+        self._head_seconds = head_seconds
         self._began_at = now
         self._body_at = 0  # 0: the head has not ended yet
         self._ends_at: int | None = None  # None: the body is chunked
         self._chunk_at = 0
+        self._chunked_bytes = 0  # in the chunks that are whole
+
+    @property
+    def has_head(self) -> bool:
+        return bool(self._body_at)
+
+    @property
+    def head(self) -> bytes:
+        """The head, once it has come, with the empty line at its end."""
+        return bytes(self.data[: self._body_at])
 
     @property
     def origin(self) -> str:
@@ -54,10 +66,10 @@ class RequestBuffer:
         """Take bytes, or note that time has passed (b""); raises RequestRefused."""
         self.data += piece
         if not self._body_at:
-            self._read_head()
+            self._read_head(len(piece))
         if self._body_at and not self.whole:
             self.whole = self._is_whole()
-        limit = _BODY_SECONDS if self._body_at else _HEAD_SECONDS
+        limit = _BODY_SECONDS if self._body_at else self._head_seconds
         if not self.whole and now - self._began_at > limit:
             raise RequestRefused(408, "The request took too long to come.")
 
@@ -65,8 +77,8 @@ class RequestBuffer:
         """Keep the head alone: the body is with somebody else now."""
         del self.data[self._body_at :]
 
-    def _read_head(self) -> None:
-        end = self.data.find(b"\r\n\r\n")
+    def _read_head(self, new_bytes: int) -> None:
+        end = self.data.find(b"\r\n\r\n", max(0, len(self.data) - new_bytes - 3))
         if end < 0:
             if len(self.data) > _MAX_HEAD_BYTES:
                 raise RequestRefused(431, "The head of the request is too large.")
@@ -96,9 +108,7 @@ class RequestBuffer:
         self._ends_at = None if self._ends_at is None else self._ends_at - taken
 
     def _is_whole(self) -> bool:
-        """A body that is too large is not waited for: the application refuses it by its size."""
-        if len(self.data) - self._body_at > self._max_body_bytes:
-            return True
+        """A body that is too large is not waited for: the application refuses it by its length."""
         if self._ends_at is None:
             return self._has_last_chunk()
         too_large = self._ends_at - self._body_at > self._max_body_bytes
@@ -109,10 +119,13 @@ class RequestBuffer:
             size = int(match[1], 16)
             if size == 0:
                 return self.data.find(b"\r\n\r\n", match.end() - 2) >= 0
-            if size > self._max_body_bytes:
-                return True
+            if self._chunked_bytes + size > self._max_body_bytes:
+                raise RequestRefused(413, f"The body has more than {self._max_body_bytes} bytes.")
             if len(self.data) < match.end() + size + 2:
                 return False
             self._chunk_at = match.end() + size + 2
+            self._chunked_bytes += size
+            if self._chunk_at - self._body_at > _MAX_CHUNKED * (self._max_body_bytes + 1024):
+                raise RequestRefused(413, "The body comes in too many small chunks.")
         line = self.data[self._chunk_at :]
         return len(line) > _MAX_SIZE_LINE_BYTES or not _BEGINS_SIZE.fullmatch(line)

@@ -13,6 +13,13 @@ def wait_readable(source: socket.socket | int, timeout: float) -> bool:
     return bool(poll.poll(timeout * 1000))
 
 
+def is_writable(target: socket.socket) -> bool:
+    """Whether bytes could be written now: whoever reads what it is sent leaves room for more."""
+    poll = select.poll()
+    poll.register(target, select.POLLOUT)
+    return bool(poll.poll(0))
+
+
 class WakeUpPipe:
     """A self-pipe: `wake`, from any thread, makes it readable until it is drained."""
 

@@ -1,16 +1,18 @@
 """Every setting, once. A setting's environment variable is its field's name in capitals.
 
-fields.py   the table: name, type, bounds, default and help of each setting
-reading.py  the environment over `.env`; says everything that is wrong at once
+fields.py    the table: name, type, bounds, default and help of each setting
+settings.py  what they add up to
+reading.py   the environment over `.env`; says everything that is wrong at once
 """
 
-from chat.settings.fields import AGENT, Field, Settings, all_fields
 from chat.settings.reading import (
     BadSettings,
+    load_settings,
     parse_settings,
     read_encryption_keys,
     read_environment,
 )
+from chat.settings.settings import AGENT, Field, Settings, all_fields
 
 __all__ = [
     "AGENT",
@@ -19,6 +21,7 @@ __all__ = [
     "Settings",
     "VERSION",
     "all_fields",
+    "load_settings",
     "parse_settings",
     "read_encryption_keys",
     "read_environment",

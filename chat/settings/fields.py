@@ -1,18 +1,15 @@
-"""The table of settings: name, type, bounds, default and help of each, and what they add up to."""
+"""The table of settings: name, type, bounds, default and help of each."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-from chat.core.limits import Limits
-
-AGENT = "agent"  # as a model: whichever agent is connected
-_OPENAI_URL = "https://api.openai.com/v1"
+OPENAI_URL = "https://api.openai.com/v1"
 _SECRET = {"secret": True}
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
+class Fields(msgspec.Struct, frozen=True, kw_only=True):
     """Every setting. Durations are in seconds, sizes in bytes; an empty text means "not set"."""
 
     gpt_api_key: Annotated[
@@ -24,7 +21,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = ""
     openai_base_url: Annotated[str, Meta(description="Base URL of any OpenAI-compatible API.")] = (
-        _OPENAI_URL
+        OPENAI_URL
     )
     gpt_model: Annotated[
         str,
@@ -56,12 +53,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     redis_cluster: Annotated[
         bool, Meta(description="Redis is a cluster; the address is that of any of its nodes.")
     ] = False
+    redis_key_prefix: Annotated[
+        str,
+        Meta(
+            description="In front of every key, e.g. `prod:`, for several deployments on one Redis."
+        ),
+    ] = ""
     chat_ttl_seconds: Annotated[
         float, Meta(ge=0, description="Chats expire this long after their last turn; 0: never.")
     ] = 0.0
     max_body_bytes: Annotated[int, Meta(ge=1, description="Largest request body, in bytes.")] = (
         1024 * 1024
     )
+    client_timeout_seconds: Annotated[
+        float,
+        Meta(
+            ge=0.1,
+            description="How long a client may neither send the rest of its request nor read its answer.",
+        ),
+    ] = 10.0
     max_prompt_tokens: Annotated[
         int,
         Meta(ge=1, description="Largest prompt, in estimated tokens; older turns are left out."),
@@ -90,15 +100,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     auth: Annotated[
         str,
         Meta(
-            description="Who may use the chats: `open` (anybody), `keys` (user keys made by the"
-            " admin API), `jwt` (ID tokens of a sign-in service), or a comma-separated list."
-            " Default: `open`; on Cloud Run, `keys`."
+            description="Who may use the chats: `local` (programs and pages of this machine),"
+            " `open` (anybody), `keys` (user keys made by the admin API), `jwt` (ID tokens of a"
+            " sign-in service), or a comma-separated list. Default: `keys` on Cloud Run and with"
+            " ADMIN_KEY, else `local`."
         ),
     ] = ""
     admin_key: Annotated[
         str,
         Meta(
-            description="Key of /admin; a long random text. Required with AUTH=keys.",
+            description="Key of /admin; random, at least 16 characters (openssl rand -hex 32)."
+            " Required with AUTH=keys.",
             extra=_SECRET,
         ),
     ] = ""
@@ -106,7 +118,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         str,
         Meta(
             description="Key that agents connect with (/client/register). Default: ADMIN_KEY;"
-            " without either, agents may connect only to a local server with AUTH=open.",
+            " without either, with AUTH=local or open, agents of the same machine may connect.",
             extra=_SECRET,
         ),
     ] = ""
@@ -192,7 +204,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = ""
     cors_origins: Annotated[
         str,
-        Meta(description="Origins of web apps, comma-separated, or *; empty: no CORS headers."),
+        Meta(
+            description="Origins of web apps, e.g. https://app.example, comma-separated, or *;"
+            " empty: no CORS headers."
+        ),
     ] = ""
     k_service: Annotated[
         str, Meta(description="Set by Cloud Run; turns off the defaults meant for a local machine.")
@@ -205,96 +220,3 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             " do not count.",
         ),
     ] = 256
-
-    @property
-    def auth_ways(self) -> frozenset[str]:
-        """The ways to prove who one is that AUTH lists."""
-        return _words(self.auth)
-
-    @property
-    def origins(self) -> frozenset[str]:
-        """Origins whose web apps may call the API; "*" stands for all."""
-        return _words(self.cors_origins)
-
-    @property
-    def parameters(self) -> frozenset[str]:
-        """Parameters that clients may use although they change the price."""
-        return _words(self.allowed_parameters)
-
-    @property
-    def limits(self) -> Limits:
-        """Limits of an owner who has none of its own."""
-        return Limits(self.rate_limit, self.daily_token_budget, self.max_concurrent_turns)
-
-    @property
-    def key_of_agents(self) -> str:
-        """The key that agents connect with; "" without one."""
-        return self.agent_key or self.admin_key
-
-    @property
-    def lets_agents_in(self) -> bool:
-        """With a key; without one, only on a local server that is open to anybody."""
-        return bool(self.key_of_agents) or (self.auth_ways == {"open"} and not self.k_service)
-
-    @property
-    def has_upstream(self) -> bool:
-        """Whether there is a model API, or agents alone."""
-        return bool(self.gpt_api_key) or self.openai_base_url != _OPENAI_URL
-
-    @property
-    def models(self) -> list[str]:
-        """The models that clients see: the default one, and those they may name besides."""
-        if not self.has_upstream:
-            return [AGENT]
-        agents = {AGENT} if self.lets_agents_in and self.may_name(AGENT) else set()
-        others = (_words(self.allowed_models) | agents) - {self.gpt_model}
-        return [self.gpt_model, *sorted(others)]
-
-    def may_name(self, model: str) -> bool:
-        """Whether a client may ask for this model."""
-        if not self.has_upstream:
-            return model == AGENT
-        allowed = _words(self.allowed_models)
-        return not allowed or model in allowed or model == self.gpt_model
-
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        return [(f.name, getattr(self, f.name)) for f in all_fields() if not f.secret]
-
-    def __repr__(self) -> str:
-        shown = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
-        return f"Settings({shown})"
-
-
-class Field(msgspec.Struct, frozen=True):
-    """One setting: `variable` is its environment variable, `type` what msgspec converts to."""
-
-    name: str
-    variable: str
-    alias: str
-    type: Any
-    default: Any
-    help: str
-    secret: bool
-
-
-def all_fields() -> list[Field]:
-    """Every setting, in the order of the table."""
-    return [_describe(info) for info in msgspec.structs.fields(Settings)]
-
-
-def _describe(info: msgspec.structs.FieldInfo) -> Field:
-    meta: Meta = info.type.__metadata__[0]
-    extra = meta.extra or {}
-    return Field(
-        info.name,
-        info.name.upper(),
-        extra.get("alias", ""),
-        info.type,
-        info.default,
-        meta.description or "",
-        extra.get("secret", False),
-    )
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(word.strip() for word in text.split(",") if word.strip())

@@ -3,7 +3,7 @@
 import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args, get_origin
 from urllib.parse import urlsplit
@@ -11,9 +11,17 @@ from urllib.parse import urlsplit
 import msgspec
 
 from chat.core.limits import read_prices, read_rates
-from chat.settings.fields import AGENT, Field, Settings, all_fields
+from chat.settings.settings import AGENT, Field, Settings, all_fields
 
 _REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
+_MIN_ADMIN_KEY = 16
+# What a header can carry (RFC 9110, section 5.5), without the blanks that would be stripped.
+_HEADER_VALUE = re.compile(r"[\x21-\x7e]+")
+# As browsers write it (RFC 6454, section 6.2): lower case, no path, no port that is the default.
+_ORIGIN = re.compile(r"(?!ftp|wss?:|file)[a-z][a-z0-9+.-]*://[^/?#@\sA-Z]+")
+_DEFAULT_PORT = re.compile(r"http://.*:80|https://.*:443")
+# Of `make run`, of the server, and of libraries.
+_NOT_OURS = re.compile(r"DATA_DIR|HOST|PORT|TZ|GUNICORN_LOG_LEVEL|OTEL_\w+|PYTHON\w+")
 _ENCRYPTION_KEY = re.compile(r"[0-9a-fA-F]{64}")
 _SWITCH = {"yes": "true", "on": "true", "no": "false", "off": "false"}  # msgspec knows the rest
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number"}
@@ -23,21 +31,33 @@ class BadSettings(Exception):
     """Names every variable that is missing or wrong, one per line."""
 
 
+def load_settings(folder: Path) -> Settings:
+    """The settings of the environment and of `<folder>/.env`; raises BadSettings."""
+    from_file = _read_file(folder)
+    return parse_settings(from_file | dict(os.environ), names=from_file)
+
+
 def read_environment(folder: Path) -> dict[str, str]:
     """The environment, and what `<folder>/.env` has besides."""
+    return _read_file(folder) | dict(os.environ)
+
+
+def _read_file(folder: Path) -> dict[str, str]:
     file = folder / ".env"
     if not file.exists():  # as in the cloud, where every import makes a cold start longer
-        return dict(os.environ)
+        return {}
     from dotenv import dotenv_values
 
-    from_file = {name: value or "" for name, value in dotenv_values(file).items()}
-    return from_file | dict(os.environ)
+    return {name: value or "" for name, value in dotenv_values(file).items()}
 
 
-def parse_settings(environment: Mapping[str, str]) -> Settings:
-    """Read every setting; raises BadSettings with all that is wrong."""
+def parse_settings(environment: Mapping[str, str], names: Iterable[str] = ()) -> Settings:
+    """Read every setting; raises BadSettings with all that is wrong.
+
+    `names` stand where nothing but settings should: one that is none is wrong.
+    """
     values: dict[str, Any] = {}
-    problems: list[str] = []
+    problems = _unknown(names)
     for field in all_fields():
         text = environment.get(field.variable) or environment.get(field.alias) or ""
         if text.strip():
@@ -45,12 +65,26 @@ def parse_settings(environment: Mapping[str, str]) -> Settings:
                 values[field.name] = _convert(field, text.strip())
             except ValueError as problem:
                 problems.append(f"{field.variable}: {problem}")
-    values.setdefault("auth", "keys" if "k_service" in values else "open")
+    values.setdefault("auth", "keys" if {"k_service", "admin_key"} & set(values) else "local")
     settings = Settings(**values)
     problems += _missing(settings, given=set(values)) + _wrong(settings)
     if problems:
         raise BadSettings("Chatkeep cannot start:\n" + "\n".join(f"  {p}" for p in problems))
     return settings
+
+
+def _unknown(names: Iterable[str]) -> list[str]:
+    known = {name for field in all_fields() for name in (field.variable, field.alias) if name}
+    unknown = sorted(n for n in set(names) - known if not _NOT_OURS.fullmatch(n))
+    if not unknown:
+        return []
+    from difflib import get_close_matches
+
+    nearest = {name: get_close_matches(name, sorted(known), n=1) for name in unknown}
+    return [
+        f"{name}: is no setting" + (f" (do you mean {near[0]}?)" if near else "")
+        for name, near in nearest.items()
+    ]
 
 
 def _convert(field: Field, text: str) -> Any:
@@ -100,8 +134,8 @@ def _missing(settings: Settings, given: set[str]) -> list[str]:
 
 def _wrong(settings: Settings) -> list[str]:
     problems = []
-    if not settings.auth_ways or settings.auth_ways - {"open", "keys", "jwt"}:
-        problems.append("AUTH: must be a list of open, keys and jwt")
+    if not settings.auth_ways or settings.auth_ways - {"local", "open", "keys", "jwt"}:
+        problems.append("AUTH: must be a list of local, open, keys and jwt")
     if settings.redis_url and not settings.redis_url.startswith(_REDIS_SCHEMES):
         problems.append("REDIS_URL: must begin with redis://, rediss:// or unix://")
     for name in ("openai_base_url", "jwt_jwks_url", "app_check_jwks_url"):
@@ -109,7 +143,31 @@ def _wrong(settings: Settings) -> list[str]:
             problems.append(f"{name.upper()}: must be an http:// or https:// URL")
     if settings.global_daily_token_budget and settings.redis_cluster:
         problems.append("GLOBAL_DAILY_TOKEN_BUDGET: cannot be kept on a Redis Cluster")
-    return problems + _unreadable(settings)
+    if {"{", "}"} & set(settings.redis_key_prefix):  # they would move keys to another node
+        problems.append("REDIS_KEY_PREFIX: must not have braces")
+    return problems + _wrong_keys(settings) + _wrong_origins(settings) + _unreadable(settings)
+
+
+def _wrong_keys(settings: Settings) -> list[str]:
+    problems = []
+    if settings.admin_key and len(settings.admin_key) < _MIN_ADMIN_KEY:
+        problems.append(f"ADMIN_KEY: must have at least {_MIN_ADMIN_KEY} characters")
+    for name in ("gpt_api_key", "admin_key", "agent_key"):
+        if (key := getattr(settings, name)) and not _HEADER_VALUE.fullmatch(key):
+            problems.append(
+                f"{name.upper()}: has characters that no header can carry"
+                " (a blank, a typographic quote, an invisible one?)"
+            )
+    return problems
+
+
+def _wrong_origins(settings: Settings) -> list[str]:
+    return [
+        f"CORS_ORIGINS: {origin} never matches; an origin is like https://app.example,"
+        " in lower case, without a path, a slash at the end, or the usual port"
+        for origin in sorted(settings.origins - {"*"})
+        if not _ORIGIN.fullmatch(origin) or _DEFAULT_PORT.fullmatch(origin)
+    ]
 
 
 def _unreadable(settings: Settings) -> list[str]:

@@ -5,6 +5,7 @@ failures.py         what went wrong in Redis, as StoreUnavailable
 stream_read.py      a read of a stream that waits in Redis and blocks nobody here
 scripts.py          the scripts of lua/: their headers, and calls checked against them
 lua/                one atomic step per file; lua/parts: what several of them share
+health.py           whether Redis takes writes, and keeps them
 keyspace.py         every key, its fields, TTL and writers
 vault.py            encryption at rest of what is said
 redis_clock.py      the time in Redis, and deadlines of commands

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from chat.core.messages import ChatRef
-from chat.store.keyspace import LAST_SEEN_KEY, POOL_KEY, inbox_key
+from chat.store.keyspace import inbox_key, last_seen_key, pool_key
 from chat.store.store import Command, Store
 from chat.store.vault import Vault
 
@@ -77,7 +77,7 @@ class Pool:
         reply = self._store.run(
             "pick",
             {
-                "pool": POOL_KEY,
+                "pool": pool_key(),
                 "own_inbox": self._inbox,
                 "inboxes": [inbox_key(instance) for instance in others],
             },
@@ -99,7 +99,7 @@ class Pool:
 
     def join(self, agent: str) -> None:
         """Put an agent of ours into the pool; an instance that had it before closes its socket."""
-        keys = {"pool": POOL_KEY}
+        keys = {"pool": pool_key()}
         for instance in self._store.run("join", keys, agent=agent, instance=self.instance):
             self.post(instance.decode(), "leave", agent)
 
@@ -107,7 +107,7 @@ class Pool:
         """Take agents of ours out of the pool."""
         for agent in agents:
             member = f"{agent} {self.instance}"
-            self._store.send([("ZREM", POOL_KEY, member)])
+            self._store.send([("ZREM", pool_key(), member)])
 
     def post(
         self, instance: str, kind: str, agent: str, question: str = "", at: int = 0, text: str = ""
@@ -131,7 +131,7 @@ class Pool:
         commands = [self._beat()]
         if last_seen:
             facts = [(s.agent, f"{s.heartbeat_ms} {s.message_ms}") for s in last_seen]
-            commands.append(("HSET", LAST_SEEN_KEY, *(part for pair in facts for part in pair)))
+            commands.append(("HSET", last_seen_key(), *(part for pair in facts for part in pair)))
         if self._trimmed_to != self._read_to:
             commands.append(("XTRIM", self._inbox, "MINID", self._read_to))
         lived = bool(self._store.write(commands)[0])
@@ -152,7 +152,7 @@ class Pool:
     def connections(self) -> list[LastSeen]:
         """The agents of all living instances; removes what dead ones have left."""
         members, facts = self._store.write(
-            [("ZRANGE", POOL_KEY, 0, -1), ("HGETALL", LAST_SEEN_KEY)]
+            [("ZRANGE", pool_key(), 0, -1), ("HGETALL", last_seen_key())]
         )
         facts = _as_dict(facts)
         agents = [member.decode().split() for member in members]
@@ -164,8 +164,8 @@ class Pool:
         return [_last_seen(agent, facts.get(agent, "0 0")) for agent, i in agents if alive[i]]
 
     def _sweep(self, members: list[str], agents: list[str]) -> None:
-        commands: list[Command] = [("ZREM", POOL_KEY, member) for member in members]
-        commands += [("HDEL", LAST_SEEN_KEY, agent) for agent in agents]
+        commands: list[Command] = [("ZREM", pool_key(), member) for member in members]
+        commands += [("HDEL", last_seen_key(), agent) for agent in agents]
         if commands:
             self._store.write(commands)
 

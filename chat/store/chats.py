@@ -90,10 +90,6 @@ class Chats:
         cursor = (reply[2 * limit - 1].decode(), ids[limit - 1]) if len(ids) > limit else None
         return [chat for chat in chats if chat], cursor
 
-    def ping(self) -> None:
-        """Raises StoreUnavailable unless Redis answers."""
-        self._store.ping()
-
     def _describe(self, chats: list[ChatRef]) -> list[Chat | None]:
         keys = {"hashes": [chat_key(chat) for chat in chats]}
         rows = self._store.run("describe", keys, fields=_FIELDS)

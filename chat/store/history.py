@@ -19,9 +19,9 @@ from chat.core.usage import Used, oldest_day
 from chat.settings import Settings
 from chat.store.history_reader import HistoryReader
 from chat.store.keyspace import (
-    EVERYBODY_KEY,
     chat_key,
     chats_key,
+    everybody_key,
     history_key,
     log_key,
     record_key,
@@ -49,9 +49,9 @@ class History(HistoryReader):
         self._all_tokens = settings.global_daily_token_budget
         # Without users and limits, there is nothing to read in an owner's record.
         budgets = (limits.daily_token_budget, limits.max_concurrent_turns, self._all_tokens)
-        self._reads_record = settings.auth_ways != {"open"} or any((self._rates, *budgets))
+        self._reads_record = settings.knows_users or any((self._rates, *budgets))
         # Only with a common budget, which a cluster cannot have: the key may lie on another node.
-        self._everybody = {"everybody": EVERYBODY_KEY} if self._all_tokens else {}
+        self._everybody = {"everybody": everybody_key()} if self._all_tokens else {}
 
     def begin(self, chat: ChatRef, caller: Caller, nonce: str, ask: Ask | None = None) -> Outcome:
         """Check the caller, take the chat's lease and read what the prompt is made of.

@@ -1,5 +1,6 @@
 """Every key in Redis: its type, what it holds, how long it lives and who writes it.
 
+REDIS_KEY_PREFIX stands in front of all of them.
 `{owner}` is the hash tag of a cluster: all keys that one script touches lie in the same slot.
 
     ck:{owner}:chats                  ZSET    chat id -> updated_at (ms); an owner's chats
@@ -11,6 +12,7 @@
     ck:owners                         ZSET    owner -> when it first came (ms)
     ck:everybody                      HASH    `spent`, as in a record, of all owners together
     ck:gone:<hash of owner>           HASH    `rate` and `spent` of an owner who was erased today
+    ck:health                         STRING  1; expires at once
     ck:pool:{agents}                  ZSET    `<agent> <instance>`; lowest score = idle longest
     ck:last_seen:{agents}             HASH    agent -> `<last heartbeat> <last message>` (ms)
     ck:inbox:{agents}:<instance>      STREAM  questions for its agents, answers to its questions;
@@ -59,53 +61,81 @@ import re
 
 from chat.core.messages import ChatRef
 
-OWNERS_KEY = "ck:owners"
-EVERYBODY_KEY = "ck:everybody"
-POOL_KEY = "ck:pool:{agents}"
-LAST_SEEN_KEY = "ck:last_seen:{agents}"
+_ck = "ck"
+
+
+def use_prefix(prefix: str) -> None:
+    """From now on, put this in front of every key of this process; it has no braces."""
+    global _ck
+    _ck = f"{prefix}ck"
+
+
+def owners_key() -> str:
+    """The list of all owners."""
+    return f"{_ck}:owners"
+
+
+def everybody_key() -> str:
+    """What is counted of all owners together."""
+    return f"{_ck}:everybody"
+
+
+def pool_key() -> str:
+    """The agents of all instances."""
+    return f"{_ck}:pool:{{agents}}"
+
+
+def last_seen_key() -> str:
+    """When each agent last sent something."""
+    return f"{_ck}:last_seen:{{agents}}"
+
+
+def health_key() -> str:
+    """Written to find out whether Redis takes writes."""
+    return f"{_ck}:health"
 
 
 def chat_key(chat: ChatRef) -> str:
     """The hash of one chat."""
-    return f"ck:{{{chat.owner}}}:chat:{chat.id}"
+    return f"{_ck}:{{{chat.owner}}}:chat:{chat.id}"
 
 
 def history_key(chat: ChatRef) -> str:
     """The list of a chat's messages."""
-    return f"ck:{{{chat.owner}}}:history:{chat.id}"
+    return f"{_ck}:{{{chat.owner}}}:history:{chat.id}"
 
 
 def log_key(chat: ChatRef, nonce: str) -> str:
     """The stream of a streamed turn."""
-    return f"ck:{{{chat.owner}}}:log:{chat.id}:{nonce}"
+    return f"{_ck}:{{{chat.owner}}}:log:{chat.id}:{nonce}"
 
 
 def chats_key(owner: str) -> str:
     """The list of an owner's chats."""
-    return f"ck:{{{owner}}}:chats"
+    return f"{_ck}:{{{owner}}}:chats"
 
 
 def record_key(owner: str) -> str:
     """The record of an owner: its keys and limits, and what is counted."""
-    return f"ck:{{{owner}}}:user"
+    return f"{_ck}:{{{owner}}}:user"
 
 
 def usage_key(owner: str) -> str:
     """What an owner used, by day and model."""
-    return f"ck:{{{owner}}}:usage"
+    return f"{_ck}:{{{owner}}}:usage"
 
 
 def gone_key(owner: str) -> str:
     """What is counted of an erased owner; it does not contain the owner's id."""
-    return f"ck:gone:{hashlib.sha256(owner.encode()).hexdigest()[:32]}"
+    return f"{_ck}:gone:{hashlib.sha256(owner.encode()).hexdigest()[:32]}"
 
 
 def inbox_key(instance: str) -> str:
     """The inbox of an instance, for its agents and its questions."""
-    return f"ck:inbox:{{agents}}:{instance}"
+    return f"{_ck}:inbox:{{agents}}:{instance}"
 
 
 def all_keys_of(owner: str) -> str:
     """A pattern for SCAN that matches every key with the owner's hash tag."""
-    escaped = re.sub(r"([][*?\\])", r"\\\1", owner)
-    return f"ck:{{{escaped}}}:*"
+    prefix, tag = (re.sub(r"([][*?\\])", r"\\\1", text) for text in (_ck, owner))
+    return f"{prefix}:{{{tag}}}:*"

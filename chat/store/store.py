@@ -12,9 +12,10 @@ from typing import Any
 import hiredis
 from redis import ConnectionPool, Redis, RedisCluster
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
 from chat.store.failures import FAILURES, unavailable
+from chat.store.keyspace import use_prefix
 from chat.store.scripts import load_scripts
 from chat.store.stream_read import Rows, StreamRead
 
@@ -36,8 +37,14 @@ class Store:
     """
 
     def __init__(
-        self, connect: Callable[[], Redis | RedisCluster], *, lock_keys_only: bool, cluster: bool
+        self,
+        connect: Callable[[], Redis | RedisCluster],
+        *,
+        lock_keys_only: bool,
+        cluster: bool,
+        key_prefix: str = "",
     ) -> None:
+        use_prefix(key_prefix)  # all stores of a process have the same
         # Upstash locks the whole database for a script that does not carry this line;
         # every other server refuses a script that does.
         first_line = "#!lua flags=allow-key-locking\n" if lock_keys_only else ""
@@ -136,12 +143,19 @@ class Store:
         except FAILURES as error:
             raise unavailable("SCAN", error) from error
 
-    def ping(self) -> None:
-        """Raises StoreUnavailable unless Redis answers."""
+    def server_setting(self, name: str) -> str:
+        """A setting of Redis, of one node of a cluster; "" where it does not tell."""
+        where = {"target_nodes": self._client.get_random_node()} if self._cluster else {}
         try:
-            self._client.ping()
+            reply = self._client.execute_command("CONFIG GET", name, **where)
+        except ResponseError:  # managed servers keep it to themselves
+            return ""
         except FAILURES as error:
-            raise unavailable("PING", error) from error
+            raise unavailable("CONFIG GET", error) from error
+        found = (
+            reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
+        )
+        return next((_text(value) for key, value in found if _text(key) == name), "")
 
     @property
     def _client(self) -> Any:
@@ -176,6 +190,9 @@ class _DirectClient:
         except RedisConnectionError:
             connection.disconnect()
             return _exchange(connection, command)
+        except ReadOnlyError:  # after a failover, the master's name leads somewhere else
+            connection.disconnect()
+            raise
         finally:
             self._idle.append(connection)
 
@@ -183,3 +200,7 @@ class _DirectClient:
 def _exchange(connection: Any, command: Command) -> Any:
     connection.send_packed_command([_pack(command)])
     return connection.read_response()
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)

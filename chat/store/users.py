@@ -14,7 +14,7 @@ import msgspec
 from chat.core.credentials import ANONYMOUS, KEY_REVOKED, Caller, UserKey, make_key, masked
 from chat.core.errors import KeyRejected, NotFound
 from chat.core.usage import DAY_MS, UsageRow, oldest_day, read_line
-from chat.store.keyspace import OWNERS_KEY, all_keys_of, chats_key, gone_key, record_key, usage_key
+from chat.store.keyspace import all_keys_of, chats_key, gone_key, owners_key, record_key, usage_key
 from chat.store.store import Store
 
 LIMITS = ("rate_limit", "daily_token_budget", "max_concurrent_turns")
@@ -110,10 +110,10 @@ class Users:
         self._store.write([("DEL", key) for key in own])
         # Left by turns that have begun since, or died before their first message was stored.
         self._store.delete_matching(all_keys_of(owner))
-        self._store.write([("ZREM", OWNERS_KEY, owner)])
+        self._store.write([("ZREM", owners_key(), owner)])
 
     def _list(self, owner: str) -> None:
-        self._store.write([("ZADD", OWNERS_KEY, "NX", int(time.time() * 1000), owner)])
+        self._store.write([("ZADD", owners_key(), "NX", int(time.time() * 1000), owner)])
 
     def _write(
         self,
@@ -159,7 +159,7 @@ class Users:
             score, last_id = after
             found = self._store.run(
                 "chats",
-                {"chats": OWNERS_KEY},
+                {"chats": owners_key()},
                 limit=_PAGE_SIZE,
                 last_score=score,
                 last_id=last_id,

@@ -15,6 +15,7 @@ from chat.turns.turns import Pause
 
 _IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 _REVISION = re.compile(r'(?:W/)?"?([0-9]{1,15})"?')
+_COUNT = re.compile(r"[0-9]{1,9}")
 Missing = TypeVar("Missing")
 
 
@@ -43,7 +44,7 @@ def read_repeat(request: Request) -> Repeat | None:
     """
     key = idempotency_key(request)
     attempt = header(request, "X-Stainless-Retry-Count", "")
-    if key is None and not attempt.isdigit():
+    if key is None and not _COUNT.fullmatch(attempt):
         return None
     body_hash = _hash(request.get_data())
     if key is not None:

@@ -19,16 +19,18 @@ from chat.core.errors import (
     MethodNotAllowed,
     NotFound,
 )
-from chat.web.access_log import entry_of, open_entry
+from chat.host.relay import Relay
+from chat.web.access_log import RequestEntry, entry_of, open_entry
 from chat.web.auth.access import Access
 from chat.web.dialects import as_it_is, write_error
 from chat.web.headers import header
+from chat.web.live.large import hand_over_if_large
 from chat.web.paths import Paths
 
 JSON = "application/json"
 RESERVED = frozenset(
     "conversations conversation ask api admin client v1 chats me health docs openapi.json"
-    " static".split()
+    " static livez llms.txt llms-full.txt favicon.ico metrics".split()
 )
 _CHAT_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _EXPOSED = (
@@ -70,9 +72,16 @@ class Router:
     """Answers every request in JSON, never with an HTML page of the framework or a traceback."""
 
     def __init__(
-        self, routes: list[Route], access: Access, *, max_body_bytes: int, origins: frozenset[str]
+        self,
+        routes: list[Route],
+        access: Access,
+        relay: Relay | None,
+        *,
+        max_body_bytes: int,
+        origins: frozenset[str],
     ) -> None:
         self._access = access
+        self._relay = relay
         self._paths: Paths[Route] = Paths(RESERVED)
         for route in routes:
             self._paths.add(route.method, route.path, route)
@@ -91,6 +100,36 @@ class Router:
         except Exception:
             log.exception("%s failed", request.method)
             response = error_response(InternalError("An internal error occurred."))
+        response = self._complete(request, entry, response)
+        return hand_over_if_large(self._relay, request, response) if self._relay else response
+
+    def refuse(self, request: Request) -> Response | None:
+        """The answer to a request of which only the head has come; None: its body is needed.
+
+        Nobody is waited for who may not come in.
+        """
+        for routes, _ in self._paths.find(request.path):
+            if route := routes.get(request.method):
+                if route.access in ("admin", "anyone"):  # the admin's key may be in the body
+                    return None
+                return self._refuse(request, route)
+        return None
+
+    def _refuse(self, request: Request, route: Route) -> Response | None:
+        try:
+            caller = self._access.identify(request)
+            if not self._access.was_valid(caller):
+                self._access.check(caller)
+        except ChatkeepError as error:
+            entry = open_entry(request)
+            entry.set_route(route.path, {})
+            return self._complete(request, entry, error_response(error, route.write_error))
+        except Exception:  # it will show again with the body, and be answered
+            log.exception("%s failed", request.method)
+        return None
+
+    def _complete(self, request: Request, entry: RequestEntry, response: Response) -> Response:
+        """Give a response what all of them have."""
         if response.status_code == 204:
             response.headers.remove("Content-Type")  # Flask sets text/html even without a body
         response.headers.setdefault("Cache-Control", "no-store")
@@ -211,11 +250,16 @@ def _read_body(request: Request, max_bytes: int) -> None:
     except ClientDisconnected:
         body = b""
     except Exception as problem:  # the server's parser met a bad chunk, or the client's reset
-        raise InvalidRequest("The body cannot be read.", code="invalid_json") from problem
+        raise _unreadable() from problem
     if len(body) > max_bytes:
         raise _too_large(max_bytes)
     if request.content_length not in (None, len(body)):
         raise InvalidRequest("The body is shorter than its Content-Length.", code="invalid_json")
+
+
+def _unreadable() -> InvalidRequest:
+    close = {"Connection": "close"}  # where the next request begins is unknown
+    return InvalidRequest("The body cannot be read.", code="invalid_json", headers=close)
 
 
 def _too_large(max_bytes: int) -> BodyTooLarge:

@@ -1,7 +1,5 @@
 """The routes of agents: where they connect, where they are asked, and who is connected."""
 
-from urllib.parse import urlsplit
-
 from flask import Request, Response
 
 from chat.core.credentials import Caller, same
@@ -18,13 +16,14 @@ from chat.models.agents import Agents
 from chat.settings import Settings
 from chat.web.apis.base import named_chat
 from chat.web.auth.access import credential
+from chat.web.auth.attempts import Attempts
+from chat.web.auth.local import is_local
 from chat.web.dialects.agents import AGENTS, BODY, write_error
 from chat.web.headers import header
 from chat.web.live.answer import Talk
 from chat.web.live.handover import HandedOver, take_socket
 from chat.web.routes import Route, json_response
 
-_LOCAL = frozenset(("localhost", "127.0.0.1", "::1"))
 _NO_WEBSOCKET = "This path accepts WebSocket connections only."
 _NO_SOCKET = "Agents are disabled: this server does not hand over its clients' sockets."
 
@@ -32,24 +31,25 @@ _NO_SOCKET = "Agents are disabled: this server does not hand over its clients' s
 class AgentAuth:
     """Who may connect as an agent."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, attempts: Attempts) -> None:
+        self._attempts = attempts
         self._key = settings.key_of_agents
         self._enabled = settings.lets_agents_in
         self._origins = settings.origins
 
     def check(self, request: Request) -> None:
-        """Raises KeyMissing, KeyRejected and NotAllowed."""
+        """Raises KeyMissing, KeyRejected, NotAllowed, and RateLimited after many wrong keys."""
         self._check_origin(request)
         query = request.args
         given = [credential(request), query.get("key", ""), query.get("admin_key", "")]
         if any(same(key, self._key) for key in given):
             return
         if any(given) and self._key:
+            self._attempts.spend()
             raise KeyRejected("This key does not allow agents to connect.")
         if self._key:
             raise KeyMissing("A key is required, in Authorization or as `key` in the query.")
-        # The host name as well: DNS rebinding lets a web page's own name point to this machine.
-        if not (self._enabled and _hostname(f"//{request.host}") in _LOCAL):
+        if not (self._enabled and is_local(request.environ)):
             raise NotAllowed("Agents are disabled: AGENT_KEY is not set.")
 
     def _check_origin(self, request: Request) -> None:
@@ -141,10 +141,3 @@ class AgentRoutes:
             raise NotAllowed(_NO_SOCKET)
         session = Session(self._agents, self._shutdown, self._relay, frames, client)
         return HandedOver(self._relay, session, client, 101)
-
-
-def _hostname(url: str) -> str:
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""

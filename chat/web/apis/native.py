@@ -12,11 +12,15 @@ from chat.core.errors import InvalidRequest, NotFound, StoreUnavailable
 from chat.core.messages import ChatRef, id_of
 from chat.core.outcomes import Page
 from chat.settings import VERSION
+from chat.store.chats import Chats
+from chat.store.health import Health
+from chat.store.history import History
+from chat.turns.turns import Turns
 from chat.web.apis.base import ChatRoutes
 from chat.web.dialects import native
 from chat.web.dialects.native import NATIVE
 from chat.web.headers import header
-from chat.web.live.answer import answer
+from chat.web.live.answer import Talk, answer
 from chat.web.routes import Route, json_response, whole_number
 
 _MAX_MESSAGES = 1000
@@ -26,10 +30,17 @@ _MAX_CHATS = 100
 class NativeRoutes(ChatRoutes):
     """The family of Chatkeep's own API."""
 
+    def __init__(
+        self, turns: Turns, history: History, chats: Chats, talk: Talk, health: Health
+    ) -> None:
+        super().__init__(turns, history, chats, talk)
+        self._health = health
+
     def routes(self) -> list[Route]:
         page, cursor = ("limit", "before", "leaf"), ("after",)
         return [
             Route("GET", "/health", self.health, access="anyone"),
+            Route("GET", "/livez", self.live, access="anyone"),
             Route("GET", "/chats", self.list_chats, query=("limit", "cursor")),
             Route("GET", "/<not_reserved:chat_id>", self.get_chat),
             Route("PATCH", "/<not_reserved:chat_id>", self.patch_chat, body=native.PATCH_BODY),
@@ -89,9 +100,11 @@ class NativeRoutes(ChatRoutes):
         if request.if_none_match.contains_weak(str(page.revision)):
             return Response(status=304, headers=headers)
         if page.first > 0:
-            query = urlencode({"limit": limit, "before": id_of(page.messages[0])})
-            query += f"&leaf={leaf}" if leaf else ""
-            headers["Link"] = f'</{chat_id}/chat?{query}>; rel="next"'
+            query = urlencode(
+                {"limit": limit, "before": id_of(page.messages[0])}
+                | ({"leaf": leaf} if leaf else {})
+            )
+            headers["Link"] = f'<?{query}>; rel="next"'  # relative: a proxy may add a path
         return json_response(b"[%b]" % b",".join(page.messages), headers=headers)
 
     def _load_page(self, request: Request, chat: ChatRef, limit: int, leaf: str) -> Page:
@@ -137,14 +150,18 @@ class NativeRoutes(ChatRoutes):
         return json_response({"data": chats, "next_cursor": _write_cursor(more)})
 
     def health(self, request: Request) -> Response:
-        """Report whether the service is up and can reach Redis."""
+        """Report whether the service is up and Redis takes writes."""
         state = {"status": "ok", "redis": "ok", "version": VERSION}
         try:
-            self._chats.ping()
+            warnings = self._health.check()
         except StoreUnavailable as error:
             state |= {"status": "unavailable", "redis": "unavailable"}
             return json_response(state | error.body(), error.status, error.headers)
-        return json_response(state)
+        return json_response(state | ({"warnings": warnings} if warnings else {}))
+
+    def live(self, request: Request) -> Response:
+        """Report whether the process lives, whatever is with Redis."""
+        return json_response({"status": "ok", "version": VERSION})
 
 
 def _write_cursor(key: tuple[str, str] | None) -> str | None:

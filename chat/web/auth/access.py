@@ -7,8 +7,10 @@ from chat.core.credentials import ANONYMOUS, Caller, find_caller, owner_of, same
 from chat.core.errors import KeyMissing, KeyRejected, NotAllowed
 from chat.settings import Settings
 from chat.store.users import Users
+from chat.web.auth.attempts import Attempts
 from chat.web.auth.idtokens import AppCheck, IdTokens
 from chat.web.auth.jwks import KeySet
+from chat.web.auth.local import is_local, is_own_page
 from chat.web.headers import header
 
 _APP_CHECK = "X-Firebase-AppCheck"
@@ -17,19 +19,26 @@ _FIREBASE_KEYS = (
     "https://www.googleapis.com/service_accounts/v1/jwk/securetoken@system.gserviceaccount.com"
 )
 _MAX_REMEMBERED = 10_000
+_NOT_LOCAL = (
+    "A key is required: this server answers its own machine alone."
+    " Set AUTH there to let others in: keys, jwt, or open (anybody)."
+)
 
 
 class Access:
     """Finds the caller of a request by its credentials, or refuses the request."""
 
-    def __init__(self, settings: Settings, users: Users) -> None:
+    def __init__(self, settings: Settings, users: Users, attempts: Attempts) -> None:
         self._methods = settings.auth_ways
+        self._knows_users = settings.knows_users
+        self._origins = settings.origins
+        self._attempts = attempts
         self._admin_key = settings.admin_key
         self._app_check_required = settings.app_check == "required"
         self._users = users
         self._id_tokens = _id_tokens(settings) if "jwt" in self._methods else None
         self._app_check = (
-            AppCheck(KeySet(settings.app_check_jwks_url), settings.firebase_project)
+            AppCheck(_key_set(settings.app_check_jwks_url, settings), settings.firebase_project)
             if settings.app_check != "off"
             else None
         )
@@ -39,11 +48,15 @@ class Access:
         """The caller, whose user key is still to be checked. Raises KeyMissing and KeyRejected."""
         self._check_app(request)
         key = credential(request)
-        if self._methods == {"open"} or (not key and "open" in self._methods):
+        if key and self._knows_users:
+            return self._read(key)
+        if "open" in self._methods:
             return Caller(ANONYMOUS)
-        if not key:
+        if "local" not in self._methods:
             raise KeyMissing("A key is required: Authorization: Bearer <key>.")
-        return self._read(key)
+        if is_local(request.environ) and is_own_page(request.environ, self._origins):
+            return Caller(ANONYMOUS)
+        raise KeyMissing(_NOT_LOCAL)
 
     def check(self, caller: Caller) -> None:
         """Look the key up in Redis. Raises KeyRejected."""
@@ -61,10 +74,15 @@ class Access:
         return not caller.key_hash or caller.key_hash in self._known_valid
 
     def check_admin(self, request: Request) -> None:
-        """Raises KeyRejected, or NotAllowed for a user's key."""
+        """Raises KeyRejected, RateLimited after many wrong keys, or NotAllowed for a user's key."""
         given = [credential(request), request.args.get("admin_key", "")]
-        if any(same(key, self._admin_key) for key in [*given, _key_in(request.get_data())]):
+        if any(same(key, self._admin_key) for key in given):
             return
+        given.append(_key_in(request.get_data()))  # not parsed where the key came otherwise
+        if same(given[-1], self._admin_key):
+            return
+        if any(given):
+            self._attempts.spend()
         if given[0] and self._is_user(given[0]):
             raise NotAllowed("The admin key is required.", param="Authorization")
         raise KeyRejected("Invalid admin key", param="admin_key")
@@ -114,8 +132,13 @@ def _key_in(body: bytes) -> str:
 def _id_tokens(settings: Settings) -> IdTokens:
     project = settings.firebase_project
     return IdTokens(
-        KeySet(settings.jwt_jwks_url or _FIREBASE_KEYS),
+        _key_set(settings.jwt_jwks_url or _FIREBASE_KEYS, settings),
         settings.jwt_issuer or f"{_FIREBASE_ISSUER}{project}",
         settings.jwt_audience or project,
         firebase=bool(project),
     )
+
+
+def _key_set(url: str, settings: Settings) -> KeySet:
+    # There are two at most; together they keep no more than half of the threads waiting.
+    return KeySet(url, max_waiting=max(1, settings.threads // 4))

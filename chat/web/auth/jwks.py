@@ -29,7 +29,7 @@ class KeySet:
     """The keys an issuer signs with (RFC 7517), fetched when a token first needs them.
 
     Fetched at most every `pause_seconds`, or every `retry_seconds` while there are no keys at all.
-    No request waits for it longer than `timeout_seconds`.
+    No request waits for it longer than `timeout_seconds`, and no more than `max_waiting` at once.
     """
 
     def __init__(
@@ -39,6 +39,7 @@ class KeySet:
         pause_seconds: float = 60.0,
         retry_seconds: float = 5.0,
         timeout_seconds: float = 5.0,
+        max_waiting: int = 64,
     ) -> None:
         self._url = url
         self._pause_seconds = pause_seconds
@@ -49,6 +50,7 @@ class KeySet:
         self._next_fetch = 0.0
         self._fetcher: threading.Thread | None = None
         self._lock = threading.Lock()
+        self._may_wait = threading.Semaphore(max_waiting)
 
     def find(self, kid: str) -> "PyJWK | None":
         """The key with this id, or None. Raises UpstreamUnavailable."""
@@ -56,8 +58,11 @@ class KeySet:
         if keys is not None and kid in keys and time.monotonic() < self._fresh_until:
             return keys[kid]
         fetcher = self._fetcher_to_wait_for()
-        if fetcher is not None:
-            fetcher.join(self._timeout_seconds)
+        if fetcher is not None and self._may_wait.acquire(blocking=False):
+            try:
+                fetcher.join(self._timeout_seconds)
+            finally:
+                self._may_wait.release()
         if self._keys is None:
             raise UpstreamUnavailable(
                 "The sign-in service's keys cannot be fetched.", retry_after=5

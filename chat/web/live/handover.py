@@ -12,7 +12,8 @@ from typing import Any
 
 from flask import Response
 
-from chat.host.relay import Relay, Source
+from chat.host.relay import Relay
+from chat.host.source import Source
 
 
 class HandedOver(Response):
