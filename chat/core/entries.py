@@ -20,7 +20,7 @@ class _StoredEntry(msgspec.Struct, frozen=True):
     id: str
     role: str
     content: Any
-    messages: list[Entry] = []
+    messages: list[Entry] | None = None
     tool_calls: list[Entry] = []
     reasoning: str = ""
 
@@ -88,8 +88,12 @@ def answer_entry(text: str, calls: list[Entry], reasoning: str = "") -> Entry:
 
 
 def _entries(stored: _StoredEntry) -> list[Entry]:
+    if stored.role == "user" and stored.messages is not None:
+        return stored.messages
     if stored.role == "user":
-        return stored.messages or [{"role": "user", "content": stored.content}]
+        return [{"role": "user", "content": stored.content}]
+    if not stored.content and not stored.tool_calls:  # nothing was asked, or nothing answered
+        return []
     return [answer_entry(stored.content, stored.tool_calls, stored.reasoning)]
 
 

@@ -104,7 +104,7 @@ def _is_cut(sent: Mark, stored: Mark) -> bool:
 
 def _marks(entry: Entry) -> list[Mark]:
     role = entry.get("role")
-    if role in _HIDDEN:
+    if not entry or role in _HIDDEN:
         return []
     if role == "tool":
         return [("result", entry.get("tool_call_id"), _said(entry.get("content")))]

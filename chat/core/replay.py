@@ -22,7 +22,7 @@ class WireMessage(PromptMessage, frozen=True):
 class _ReplayedMessage(msgspec.Struct, frozen=True):
     role: str
     content: msgspec.Raw
-    messages: list[Entry] = []
+    messages: list[Entry] | None = None
     tool_calls: list[Entry] = []
     reasoning: str = ""
 
@@ -36,8 +36,8 @@ def replay(history: list[bytes]) -> list[list[PromptMessage]]:
 
 
 def _replay(stored: _ReplayedMessage) -> list[PromptMessage]:
-    if stored.messages:
-        return [*map(wire_message, stored.messages)]
+    if stored.messages is not None:
+        return [wire_message(entry) for entry in stored.messages if entry]
     if stored.tool_calls:
         text = msgspec.json.decode(stored.content)
         return [wire_message(answer_entry(text, stored.tool_calls, stored.reasoning))]

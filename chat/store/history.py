@@ -150,6 +150,11 @@ class History(HistoryReader):
         asked = self._vault.seal(chat, msgspec.json.encode(ask))
         self._store.run("amend", {"chat": chat_key(chat)}, nonce=nonce, asked=asked)
 
+    def replace_message(self, chat: ChatRef, index: int, message: bytes) -> None:
+        """Put another message of the same id in the place of a stored one."""
+        sealed = self._vault.seal_message(chat, message)
+        self._store.run("replace", {"history": history_key(chat)}, index=index, message=sealed)
+
     def release(self, chat: ChatRef, nonce: str) -> None:
         """Remove a turn that is over from the running turns in its owner's record."""
         self._store.run("release", {"record": record_key(chat.owner)}, nonce=nonce)

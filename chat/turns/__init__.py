@@ -2,6 +2,7 @@
 
 turns.py      begin, resume, stop, delete: the whole story
 placement.py  where a turn belongs whose client may have resent the conversation
+items.py      entries added to a chat, or taken from it, without asking the model
 refusals.py   why a turn is refused
 producer.py   one turn, from the model to its client and into Redis   (a flow)
 reader.py     a turn as followed from any offset, on any instance      (a flow)

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from chat.core import branches
 from chat.core import prompt as prompts
 from chat.core.credentials import Caller
+from chat.core.entries import Entry
 from chat.core.errors import (
     ChatkeepError,
     InvalidRequest,
@@ -34,6 +35,7 @@ from chat.store.history import History
 from chat.store.turn_log import TurnLog
 from chat.store.turn_log_writer import TurnLogWriter
 from chat.store.users import Users
+from chat.turns.items import ask_to_add, store_added
 from chat.turns.placement import Branch, Situation, place_turn, system_of
 from chat.turns.producer import Producer, TurnPlan
 from chat.turns.reader import Reader
@@ -116,6 +118,13 @@ class Turns:
             store_seconds=time.monotonic() - began_at,
         )
 
+    def add(self, caller: Caller, chat: ChatRef, entries: list[Entry], pause: Pause) -> TurnRef:
+        """Add entries to a chat; the model is not asked. Raises ChatkeepError."""
+        ask = ask_to_add(entries)
+        begun = self._take_lease(caller, chat, ask, pause)
+        assert isinstance(begun, Begun)
+        return store_added(self._history, chat, begun, ask)
+
     def resume(self, chat: ChatRef, turn_id: str | None, offset: int) -> Reader | None:
         """Follow a turn from an offset: the one named, else the running one, else the newest.
 
@@ -136,6 +145,10 @@ class Turns:
     def stop(self, chat: ChatRef) -> bytes | None:
         """Stop the running turn and keep its text; the stored message, None if no turn was running."""
         return self._recovery.stop(chat, "cancelled")
+
+    def look(self, chat: ChatRef) -> Look:
+        """A chat's running turn, if there is one."""
+        return self._recovery.settle_if_dead(chat)
 
     def settle_if_dead(self, chat: ChatRef) -> bool:
         """End a turn whose instance died; whether none is running now."""

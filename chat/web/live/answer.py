@@ -1,6 +1,7 @@
 """Answer a request with a turn: begin one or follow one, and choose who drives the answer."""
 
 import time
+from collections.abc import Callable
 from functools import partial
 from itertools import chain
 
@@ -8,6 +9,7 @@ from flask import Request, Response
 from msgspec.structs import replace
 
 from chat.core.credentials import Caller
+from chat.core.events import Started
 from chat.core.messages import Ask, ChatRef
 from chat.core.sent import Sent
 from chat.host.flow import TICK_SECONDS, pump
@@ -46,8 +48,12 @@ class Talk:
         must_exist: bool = False,
         ask: Ask | None = None,
         sent: Sent | None = None,
+        accept: Callable[[Started], object] | None = None,
     ) -> Response:
-        """Answer a message that the request brings; `ask`, `sent`: where it has been read."""
+        """Answer a message that the request brings; `ask`, `sent`: where it has been read.
+
+        `accept`: what to answer at once, while the turn goes on.
+        """
         began_at = time.monotonic()
         chat = ChatRef(caller.owner, chat_id)
         ask = ask or dialect.read_request(request.get_data(), header(request, "Accept", ""))
@@ -64,11 +70,12 @@ class Talk:
         context = RequestContext(
             entry_of(request),
             dialect,
-            ask.stream,
+            ask.stream and not accept,
             self._keepalive_seconds,
             began_at,
             begin,
             partial(self._make_title, chat, ask),
+            accept,
         )
         return self._answer(request, context, begin())
 
@@ -81,7 +88,7 @@ class Talk:
         """The relay drives it if there is more to come and it can have the client's socket."""
         answer = TurnResponse(context, turn)
         if self._relay:
-            quick = isinstance(turn, Producer) and not context.stream
+            quick = isinstance(turn, Producer) and not (context.stream or context.accept)
             goes_on = answer.drive_for(_QUICK_SECONDS if quick else 0.0)
             if goes_on and (client := take_socket(request.environ)):
                 response = HandedOver(self._relay, answer, client, 200)

@@ -15,7 +15,7 @@ import msgspec
 from werkzeug.datastructures import Headers
 
 from chat.core.errors import ChatkeepError
-from chat.core.events import Event
+from chat.core.events import Event, Started
 from chat.core.messages import find_ref, read_answer
 from chat.host.flow import Wait, pump, run_to_end
 from chat.turns.producer import Producer
@@ -45,6 +45,7 @@ class RequestContext(msgspec.Struct, frozen=True):
     began_at: float = msgspec.field(default_factory=monotonic)
     begin: Callable[[], Turn] | None = None  # again, when the turn it repeats left nothing
     on_stored: Callable[[bytes], None] | None = None  # with the stored message
+    accept: Callable[[Started], object] | None = None  # the answer at once; the turn goes on
 
 
 class TurnResponse:
@@ -102,6 +103,8 @@ class TurnResponse:
             context.on_stored(bytes(turn.ended.message))
 
     def _write(self, events: list[Event]) -> bytes:
+        if self._context.accept:
+            return self._accept(self._context.accept)
         if self.head:
             return self._frame(b"".join(map(self._write_event, events)))
         self._events += events
@@ -110,6 +113,17 @@ class TurnResponse:
         if self._turn.ended or (self._context.stream and can_begin):
             return self._begin()
         return b""
+
+    def _accept(self, accept: Callable[[Started], object]) -> bytes:
+        """Answer at once, and go on for nobody until the turn is stored."""
+        head, body = self.head, b""
+        if head is None:
+            body = msgspec.json.encode(accept(self._turn.started))
+            length = {"Content-Length": str(len(body))}
+            own = length if self._framing == "server" else {}
+            body = self._begin_whole(Head(200, {"Content-Type": JSON} | own), body)
+        self.ended = self._turn.ended is not None
+        return body
 
     def _begin(self) -> bytes:
         """The head, if the server does not write it, and the beginning of the body."""

@@ -114,6 +114,7 @@ def write_items(message: UserMessage | AssistantMessage, chat: str = "") -> list
     return [
         item
         for at, entry in enumerate(message.messages)
+        if entry
         for item in _write_entry(entry, f"{own}-{at}" if at else own, chat)
     ]
 
