@@ -87,8 +87,8 @@ class ConversationRoutes(OpenAiRoutes):
         self, request: Request, caller: Caller, conversation_id: str, chat_id: str = ""
     ) -> Response:
         """Add items to a conversation, without asking the model."""
-        self._load_conversation(caller, conversation_id)
         entries = _read_items(Body(request.get_data()))
+        self._load_conversation(caller, conversation_id)
         if not entries:
             raise InvalidRequest("`items` is missing.", param="items", code="missing_field")
         chat = ChatRef(caller.owner, conversation_id)
