@@ -22,6 +22,7 @@ from chat.store.agent_pool import Pool
 from chat.store.chats import Chats
 from chat.store.health import Health
 from chat.store.history import History
+from chat.store.queue import ChatQueue
 from chat.store.store import Store
 from chat.store.turn_log import TurnLog
 from chat.store.turn_log_writer import TurnLogWriter
@@ -68,7 +69,7 @@ def build(settings: Settings) -> Router:
     logs, writer = TurnLog(store, blocking, vault), TurnLogWriter(store, vault)
     agents = _agents(settings, store, vault)
     models = Models(upstream, agents, settings)
-    turns = Turns(history, chats, logs, writer, models, users, settings, shutdown)
+    turns = Turns(history, chats, logs, writer, models, users, settings, shutdown, ChatQueue(store))
     owners = Owners(users, chats, history, turns, settings)
     # The relay occupies one of the server's threads for good; there must be others.
     threads, keepalive_seconds = settings.threads, settings.keepalive_seconds

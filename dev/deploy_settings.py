@@ -65,12 +65,11 @@ def check(given: Mapping[str, str | None]) -> Settings:
     """The settings as the function will read them; raises Unusable with all that is wrong."""
     values = {name: value for name, value in given.items() if value}
     values = {name: value for name, value in values.items() if name not in _NOT_FOR_THE_CLOUD}
-    names = set(given) - _NOT_FOR_THE_CLOUD
-    problems: list[str] = []
     try:
-        settings = parse_settings(values | {"K_SERVICE": "set on Cloud Run"}, names=names)
+        settings = parse_settings(values | {"K_SERVICE": "set on Cloud Run"}, names=given)
     except BadSettings as found:
         raise Unusable("\n".join(str(found).splitlines()[1:])) from None
+    problems: list[str] = []
     for name, host in (
         ("REDIS_URL" if settings.redis_url else "REDIS_HOST", redis_at(settings)[0]),
     ):

@@ -19,7 +19,7 @@ from tests.traces import find_secret
 
 ADMIN_KEY = "admin-0123456789abcdef0123456789abcdef"
 ENV = f"""
-GPT_API_KEY='sk-"secret" #1'
+GPT_API_KEY='sk-"secret"#1'
 REDIS_HOST=eu1-quick-fox.upstash.io # a comment
 REDIS_PASSWORD=pass=word,with:signs
 OPENAI_BASE_URL=https://models.example.com/v1

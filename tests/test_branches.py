@@ -126,7 +126,8 @@ def test_a_branch_comes_in_pages(client: Client, chat_id: str) -> None:
     while path:
         reply = client.get(path)
         seen = reply.json + seen
-        path = reply.headers.get("Link", "").partition("<")[2].partition(">")[0]
+        query = reply.headers.get("Link", "").partition("<")[2].partition(">")[0]
+        path = query and f"/{chat_id}/chat{query}"
     assert seen == whole and len(whole) == 4
 
 
@@ -137,7 +138,9 @@ def test_another_branch_comes_in_pages_too(client: Client, chat_id: str) -> None
     whole = client.get(f"/{chat_id}/chat?leaf={leaf}").json
     assert [m["content"] for m in whole[::2]] == ["one", "two"]
     page = client.get(f"/{chat_id}/chat?leaf={leaf}&limit=2")
-    older = client.get(page.headers["Link"].partition("<")[2].partition(">")[0])
+    older = client.get(
+        f"/{chat_id}/chat" + page.headers["Link"].partition("<")[2].partition(">")[0]
+    )
     assert older.json + page.json == whole and "Link" not in older.headers
     assert _contents(client.get(f"/{chat_id}/chat"))[0] == "new start"
 

@@ -71,7 +71,7 @@ def test_one_command_makes_exactly_this_and_a_second_only_what_changed(deployer:
     _assert_what_was_uploaded_is_what_runs(deployer)
     _assert_first_service(deployer)
     assert project.roles == {"roles/run.builder": {f"serviceAccount:{BUILD_ACCOUNT}"}}
-    assert project.secrets["my-chat-gpt-api-key"].versions == [b'sk-"secret" #1']
+    assert project.secrets["my-chat-gpt-api-key"].versions == [b'sk-"secret"#1']
     assert project.secrets["my-chat-admin-key"].versions == [ADMIN_KEY.encode()]
 
     _set_elsewhere(deployer)
@@ -84,7 +84,7 @@ def test_one_command_makes_exactly_this_and_a_second_only_what_changed(deployer:
     assert deployer.variables()["RATE_LIMIT"] == "5/minute"
     assert deployer.service["containerConcurrency"] == 99
 
-    deployer.set("""'sk-"secret" #1'""", "sk-other")
+    deployer.set("""'sk-"secret"#1'""", "sk-other")
     (deployer.folder / ".env").open("a").write("RATE_LIMIT=\n")
     seen = len(cloud.calls)
     deployer.deploy("--max=9", "--private")
@@ -92,7 +92,7 @@ def test_one_command_makes_exactly_this_and_a_second_only_what_changed(deployer:
     bound = "secretmanager POST /v1/secrets/my-chat-gpt-api-key:setIamPolicy"
     closed = "run POST /v1/europe-west1/services/my-chat:setIamPolicy"
     assert _changes(deployer, seen) == [bound, new_version, *AGAIN, closed]
-    assert project.secrets["my-chat-gpt-api-key"].versions == [b'sk-"secret" #1', b"sk-other"]
+    assert project.secrets["my-chat-gpt-api-key"].versions == [b'sk-"secret"#1', b"sk-other"]
     assert "RATE_LIMIT" not in deployer.variables()
     assert deployer.variables()["GPT_API_KEY"] == "my-chat-gpt-api-key:2"
     # The version before goes once no rollback can need it.

@@ -27,7 +27,10 @@ OWNERS = {
     "simple_websocket": ["models/agents/__main__.py"],
     "socket": ["host", "models", "web"],
     "ssl": ["models/upstream.py"],
-    "threading": ["host", "models", "store", "web", "main.py"],
+    "threading": [
+        *["host", "models", "store", "web", "main.py"],
+        *["turns/following.py", "turns/waiting.py"],  # locks: their state is shared by all requests
+    ],
     "time": ["host", "models", "store", "turns", "web"],
     "urllib3": ["web/auth"],
     "werkzeug": ["web"],

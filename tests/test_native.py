@@ -62,7 +62,8 @@ def test_a_streamed_turn_is_started_deltas_and_one_ending(
     events = stream.rest()
     started, ended = events[0], events[-1]
     assert [e.name for e in events] == ["started", "delta", "delta", "delta", "completed"]
-    assert [e.id for e in events] == ["0", "4", "10", "11", "11"]
+    mark = started.id.removesuffix(":0")
+    assert [e.id for e in events] == [f"{mark}:{at}" for at in (0, 4, 10, 11, "end")]
     assert [e.data["text"] for e in events[1:-1]] == ["I'm ", "fine 😀", "."]
     assert ended.data["content"] == "I'm fine 😀."
     assert started.data == {
@@ -70,14 +71,18 @@ def test_a_streamed_turn_is_started_deltas_and_one_ending(
         "chat_id": chat_id,
         "user_message_id": ended.data["parent_id"],
         "message_id": ended.data["id"],
+        "user_message": client.get(f"/{chat_id}/chat").json[0],
     }
     assert client.get(f"/{chat_id}/chat").json[-1] == ended.data
 
 
 def test_the_first_bytes_of_a_stream_are_as_documented(client: Client, chat_id: str) -> None:
     body = client.say(chat_id, "Hello", stream=True).body
-    assert body.startswith(b'retry: 2000\nid: 0\nevent: started\ndata: {"turn_id":"turn_')
-    assert b'\n\nid: 4\nevent: delta\ndata: {"text":"You "}\n\n' in body
+    begins = rb'retry: 2000\nid: ([0-9a-f]{9}):0\nevent: started\ndata: {"turn_id":"turn_'
+    mark = re.match(begins, body)
+    assert mark, body
+    assert b'\n\nid: %b:4\nevent: delta\ndata: {"text":"You "}\n\n' % mark[1] in body
+    assert b"\n\nid: %b:end\nevent: completed\n" % mark[1] in body
 
 
 @pytest.mark.parametrize(
@@ -215,6 +220,7 @@ def test_a_chat_is_described_and_changed(client: Client, model: ModelServer, cha
         "system": "s",
         "metadata": {"k": 1},
         "active_turn": None,
+        "running_message": None,
     }
     assert usage["total_tokens"] == usage["prompt_tokens"] + usage["completion_tokens"] > 3
     client.say(chat_id, "d")

@@ -150,7 +150,6 @@ def test_a_message_that_differs_in_anything_is_another_one(
     assert (other.status, other.code) == (409, "idempotency_conflict")
 
 
-@pytest.mark.xfail(strict=True, reason="B4: Last-Event-ID is not read on a POST")
 @pytest.mark.parametrize("running", [True, False])
 def test_a_stream_that_is_asked_for_again_goes_on_where_its_client_was(
     client: Client,

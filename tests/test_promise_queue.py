@@ -30,7 +30,6 @@ def hold(model: ModelServer, gate: threading.Event) -> Any:
     return hold
 
 
-@pytest.mark.xfail(strict=True, reason="E1: each polls for itself")
 def test_messages_are_answered_in_the_order_they_came_whatever_instance_took_them(
     start_briefly: Any, hold: Any, chat_id: str, gate: threading.Event
 ) -> None:
@@ -50,7 +49,6 @@ def test_messages_are_answered_in_the_order_they_came_whatever_instance_took_the
     assert orders == [["m0", "m1", "m2", "m3", "m4"]] * RUNS
 
 
-@pytest.mark.xfail(strict=True, reason="E1: each polls for itself")
 def test_twenty_messages_that_wait_ask_redis_no_more_than_twice_a_second(
     start_briefly: Any, own_redis: RedisServer, hold: Any, chat_id: str, gate: threading.Event
 ) -> None:
@@ -74,7 +72,6 @@ def _scripts_run(redis: RedisServer) -> int:
     return sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("evalsha", "eval"))
 
 
-@pytest.mark.xfail(strict=True, reason="H1: each holds a thread")
 @pytest.mark.parametrize("stream", [False, True])
 def test_messages_that_wait_hold_no_threads(
     start_briefly: Any, hold: Any, chat_id: str, gate: threading.Event, stream: bool
@@ -93,7 +90,6 @@ def test_messages_that_wait_hold_no_threads(
     assert running.rest()[-1].name == "completed"
 
 
-@pytest.mark.xfail(strict=True, reason="H1: as many as like may wait")
 def test_an_owner_may_have_only_so_many_messages_waiting(
     start_briefly: Any, hold: Any, chat_id: str, gate: threading.Event
 ) -> None:
@@ -192,7 +188,6 @@ def test_the_messages_that_wait_see_what_was_said_before_them(
     assert asked == said(b, chat_id) and set(asked) == {"m0", "m1", "m2"}
 
 
-@pytest.mark.xfail(strict=True, reason="H1: as many as like may read")
 def test_an_owner_may_have_only_so_many_readers(
     start_briefly: Any, hold: Any, chat_id: str, gate: threading.Event
 ) -> None:

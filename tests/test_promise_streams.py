@@ -46,7 +46,6 @@ class EventSource:
         return events
 
 
-@pytest.mark.xfail(strict=True, reason="G1: ids are bare numbers")
 def test_the_ids_of_events_name_the_turn_and_the_place_and_the_end(
     client: Client, b: Client, model: ModelServer, chat_id: str
 ) -> None:
@@ -66,7 +65,6 @@ def test_the_ids_of_events_name_the_turn_and_the_place_and_the_end(
     assert later[-1].id.endswith(":end") and later[-1].id != said[-1].id
 
 
-@pytest.mark.xfail(strict=True, reason="G1: the end has no id of its own")
 def test_who_has_heard_the_end_is_told_that_there_is_nothing_until_there_is_another_turn(
     client: Client, b: Client, model: ModelServer, chat_id: str
 ) -> None:
@@ -82,7 +80,6 @@ def test_who_has_heard_the_end_is_told_that_there_is_nothing_until_there_is_anot
     assert source.connect() == []
 
 
-@pytest.mark.xfail(strict=True, reason="G1: a cursor names no turn")
 def test_an_answer_that_is_longer_than_the_one_before_comes_from_its_beginning(
     client: Client, b: Client, model: ModelServer, chat_id: str, gate: threading.Event
 ) -> None:
@@ -98,7 +95,6 @@ def test_an_answer_that_is_longer_than_the_one_before_comes_from_its_beginning(
     assert stream.rest()[-1].name == "completed" and source.connect() == []
 
 
-@pytest.mark.xfail(strict=True, reason="G1: a cursor names no turn")
 def test_who_was_cut_off_hears_the_rest_of_that_turn_and_then_the_next_one_whole(
     client: Client, b: Client, model: ModelServer, chat_id: str, gate: threading.Event
 ) -> None:
@@ -117,7 +113,6 @@ def test_who_was_cut_off_hears_the_rest_of_that_turn_and_then_the_next_one_whole
     assert text_of(source.connect()) == "second" and source.connect() == []
 
 
-@pytest.mark.xfail(strict=True, reason="G1: a cursor names no turn")
 def test_a_cursor_still_names_its_turn_when_its_log_is_gone(
     start_briefly: Any, model: ModelServer, chat_id: str
 ) -> None:
@@ -130,7 +125,6 @@ def test_a_cursor_still_names_its_turn_when_its_log_is_gone(
     assert text_of(rest) == "answer" and rest[-1].data["content"] == "first answer"
 
 
-@pytest.mark.xfail(strict=True, reason="G1: a cursor names no turn")
 def test_a_cursor_of_a_turn_that_failed_or_was_taken_back_leads_to_the_next_turn(
     client: Client, b: Client, model: ModelServer, chat_id: str, gate: threading.Event
 ) -> None:
@@ -145,7 +139,6 @@ def test_a_cursor_of_a_turn_that_failed_or_was_taken_back_leads_to_the_next_turn
     assert text_of(events) == "instead" and events[-1].name == "completed"
 
 
-@pytest.mark.xfail(strict=True, reason="G1: it is refused like after")
 @pytest.mark.parametrize(
     "cursor",
     ["999999", "-1", "zzz:4", "zzz:end", ":", "end", "a" * 3000, "1.5", "٣", "5a3f9c:999999999999"],
@@ -164,7 +157,6 @@ def test_no_last_event_id_is_ever_refused(
     assert said[:10].encode() in reply, "whoever's cursor says nothing gets the newest turn whole"
 
 
-@pytest.mark.xfail(strict=True, reason="G1: a cursor names no turn")
 def test_after_takes_cursors_and_bare_numbers_and_refuses_the_rest(
     client: Client, model: ModelServer, chat_id: str
 ) -> None:

@@ -57,8 +57,8 @@ def test_an_event_is_not_complete_before_its_blank_line() -> None:
 
 
 def test_what_is_written_can_be_read() -> None:
-    written = sse.encode("delta", b'{"text":"\\n"}', event_id=4)
-    assert written == b'id: 4\nevent: delta\ndata: {"text":"\\n"}\n\n'
+    written = sse.encode("delta", b'{"text":"\\n"}', event_id=b"5a3f:4")
+    assert written == b'id: 5a3f:4\nevent: delta\ndata: {"text":"\\n"}\n\n'
     assert sse.Decoder().receive(written) == [b'{"text":"\\n"}']
 
 

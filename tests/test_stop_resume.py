@@ -121,18 +121,21 @@ def test_every_offset_can_be_resumed_on_another_instance_live_and_afterwards(
     cuts = [*sorted(random.Random(3).sample(range(1, 1990), 60)), 1990]
     pieces = [LONG[i:j] for i, j in zip([0, *cuts], [*cuts, 2000], strict=True)]
     model.enqueue(Answer(pieces=pieces, pause=0.01, gate=gate))
-    stream, started = start_stream(client, chat_id)
+    stream = client.stream(f"/{chat_id}/chat", {"content": "x", "stream": True})
+    started = stream.next()
+    mark = started.id.removesuffix(":0")
 
     def open_at(offset: int) -> Stream:
         headers: dict[str, str] = {}
         if offset % 2:
             path = f"/{chat_id}/chat/stream?after={offset}"
         else:
-            path = f"/{chat_id}/turns/{started['turn_id']}/stream"
-            headers = {"Last_Event_ID": str(offset)}
+            path = f"/{chat_id}/turns/{started.data['turn_id']}/stream"
+            headers = {"Last_Event_ID": f"{mark}:{offset}"}
         reader: Stream = b.stream(path, method="GET", **headers)
         first = reader.next()
-        assert (first.name, first.id, first.data) == ("started", str(offset), started)
+        assert (first.name, first.id) == ("started", f"{mark}:{offset}")
+        assert first.data == started.data
         return reader
 
     def read_live(offset: int) -> None:
@@ -142,7 +145,7 @@ def test_every_offset_can_be_resumed_on_another_instance_live_and_afterwards(
             event = reader.next()
             if event.name == "delta":
                 text += event.data["text"]
-                assert event.id == str(len(text))
+                assert event.id == f"{mark}:{len(text)}"
         assert text == LONG[:1990]
         reader.leave()
 
@@ -151,9 +154,9 @@ def test_every_offset_can_be_resumed_on_another_instance_live_and_afterwards(
         at = offset
         for event in deltas:
             at += len(event.data["text"])
-            assert event.id == str(at)
+            assert event.id == f"{mark}:{at}"
         assert LONG[:offset] + text_of(deltas) == LONG
-        assert (last.name, last.id, last.data["content"]) == ("completed", "2000", LONG)
+        assert (last.name, last.id, last.data["content"]) == ("completed", f"{mark}:end", LONG)
 
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(read_live, range(1990)))
@@ -245,3 +248,30 @@ def test_how_a_turn_failed_is_told_to_who_resumes_it(
         "failed",
         failed.data["message"],
     )
+
+
+def test_a_message_sent_again_by_who_has_its_end_gets_the_ending_alone(
+    client: Client, b: Client, chat_id: str
+) -> None:
+    body = {"content": "x", "stream": True}
+    events = client.post(f"/{chat_id}/chat", body, Idempotency_Key="k").events
+    again = b.post(f"/{chat_id}/chat", body, Idempotency_Key="k", Last_Event_ID=events[-1].id)
+    assert [(e.name, e.id, e.data) for e in again.events] == [
+        ("completed", events[-1].id, events[-1].data)
+    ]
+    other = b.post(f"/{chat_id}/chat", body, Idempotency_Key="k", Last_Event_ID="0123456789:end")
+    assert text_of(other.events) == text_of(events), "that was of another turn"
+
+
+def test_who_has_the_end_of_a_chat_that_was_deleted_gets_the_first_turn_of_the_next(
+    client: Client, b: Client, chat_id: str
+) -> None:
+    for _ in range(3):
+        last = client.say(chat_id, "x", stream=True).events[-1]
+    assert client.request("DELETE", f"/{chat_id}").status == 204
+    assert b.get(f"/{chat_id}/chat/stream", Last_Event_ID=last.id).status == 204
+    events = client.say(chat_id, "anew", stream=True).events
+    again = b.get(f"/{chat_id}/chat/stream", Last_Event_ID=last.id).events
+    assert [(e.name, e.id) for e in again][:: len(again) - 1] == [
+        (e.name, e.id) for e in (events[0], events[-1])
+    ]

@@ -6,6 +6,7 @@ errors.py       what can go wrong, as facts
 credentials.py  owners and user keys
 limits.py       rates, budgets, prices
 usage.py        what turns used, and what that cost
+cursors.py      which part of which turn a client has
 branches.py     which messages belong to one branch
 outcomes.py     what Redis says when a turn is to begin, and when one looks at a chat
 prompt.py       history -> prompt

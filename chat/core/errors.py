@@ -13,7 +13,7 @@
       ChatChanged           412  If-Match names an older revision; the newer messages are attached
       BodyTooLarge          413
       PromptTooLong         413
-      RateLimited           429  rate_limited budget_exhausted
+      RateLimited           429  rate_limited budget_exhausted too_many_waiting
       InternalError         500  a bug; the log has the details
       UpstreamRefused       502  the model API refused the request, or broke off
       UpstreamUnavailable   503  the model API failed after all retries; nothing was stored

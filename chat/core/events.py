@@ -22,10 +22,15 @@ class TurnIds(msgspec.Struct, frozen=True):
 
 
 class Started(msgspec.Struct, frozen=True):
-    """The turn has begun; `offset` is where a client resumes it, 0 for a new one."""
+    """The turn has begun; `offset` is where a client resumes it, 0 for a new one.
+
+    `mark`: what its cursors begin with; `user_message`: what is being answered, as JSON, if known.
+    """
 
     ids: TurnIds
+    mark: str
     offset: int = 0
+    user_message: msgspec.Raw | None = None
 
 
 class Delta(msgspec.Struct, frozen=True):

@@ -69,7 +69,7 @@ class AssistantMessage(msgspec.Struct, frozen=True):
 
 
 class Chat(msgspec.Struct, frozen=True):
-    """A chat as its owner sees it, without messages."""
+    """A chat as its owner sees it, without messages; lists leave out `running_message`."""
 
     id: str
     title: str | None
@@ -81,6 +81,7 @@ class Chat(msgspec.Struct, frozen=True):
     metadata: msgspec.Raw
     usage: Usage
     active_turn: str | None
+    running_message: msgspec.Raw | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class Repeat(msgspec.Struct, frozen=True):

@@ -26,10 +26,18 @@ class Begun(msgspec.Struct, frozen=True):
 
 
 class Busy(msgspec.Struct, frozen=True):
-    """Another turn holds the lease; `alive` is false once the lease has expired."""
+    """Another turn holds the lease, or None does and others wait: `place` is ours in the queue.
 
-    ref: TurnRef
+    `alive` is false once the lease has expired.
+    """
+
+    ref: TurnRef | None
     alive: bool
+    place: int
+
+
+class Crowded(msgspec.Struct, frozen=True):
+    """So many messages wait for the chat, or for all chats of the owner, that no other may."""
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -62,7 +70,7 @@ class NoRecord(msgspec.Struct, frozen=True):
     """The owner has no record yet."""
 
 
-Outcome = Begun | Busy | Known | Changed | Limited | NoRecord
+Outcome = Begun | Busy | Crowded | Known | Changed | Limited | NoRecord
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -75,7 +83,10 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class Look(msgspec.Struct, frozen=True):
-    """A chat's running turn, and the message that was asked for; b"" when it does not exist."""
+    """A chat's running turn, the message that was asked for, and the one before that.
+
+    b"": there is none. `ended`: the nonce of the turn that ended last.
+    """
 
     running: TurnRef | None
     alive: bool
@@ -85,6 +96,8 @@ class Look(msgspec.Struct, frozen=True):
     asked: bytes
     model: str
     forks: str
+    ended: str
+    before: bytes
     message: bytes
 
 

@@ -157,9 +157,9 @@ def _as_error(value: bytes) -> bytes:
     return msgspec.json.encode({"object": "error", "error": reason, "choices": said})
 
 
-def encode(event: str, data: bytes, *, event_id: int | None = None) -> bytes:
+def encode(event: str, data: bytes, *, event_id: bytes | None = None) -> bytes:
     """One event; `data` is JSON, so it holds no line end."""
     name = event.encode()
     if event_id is None:
         return b"event: %b\ndata: %b\n\n" % (name, data)
-    return b"id: %d\nevent: %b\ndata: %b\n\n" % (event_id, name, data)
+    return b"id: %b\nevent: %b\ndata: %b\n\n" % (event_id, name, data)

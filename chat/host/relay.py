@@ -24,11 +24,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from chat.host.flow import TICK_SECONDS, WORK_DUE, WORK_WHEN_TAKEN, DueAt, Readable, Wait
-from chat.host.sockets import WakeUpPipe
+from chat.host.sockets import WakeUpPipe, close_read, has_closed
 from chat.host.source import Source, Stream
 
 _MAX_BACKLOGS = 64 * 1024 * 1024  # of all clients together
-_READ_BYTES = 65536
 _AFTER_FAILURE_SECONDS = 0.1
 # After each system call the loop waits for the interpreter lock, so long for each busy thread.
 _SWITCH_SECONDS = 0.0005
@@ -118,7 +117,7 @@ class Relay:
     def _tick(self, stream: Stream) -> None:
         """A turn may have been stopped, or owe a keep-alive; a client may be stuck."""
         now = time.monotonic()
-        if stream.backlog and stream.taken_at + self._client_seconds <= now:
+        if stream.backlog and not stream.is_taken(now, self._client_seconds):
             self._drop_client(stream)
         next_at = stream.read_at + self._tick_seconds
         if next_at <= now:
@@ -184,8 +183,25 @@ class Relay:
             self._selector.register(wait.fd, selectors.EVENT_READ, partial(self._read, stream))
         elif isinstance(wait, DueAt):
             self._call_at(wait.at, partial(self._on_due, stream, wait))
+            if stream.is_silent and stream.source.needs_client:
+                # Where nothing is written, no write shows that the client has left.
+                stream.register(
+                    self._selector, selectors.EVENT_READ, partial(self._on_client, stream)
+                )
+
+    def _on_client(self, stream: Stream) -> None:
+        if not stream.client:
+            return
+        if has_closed(stream.client):
+            self._hang_up(stream)
+            self._on_wake(stream)
+        else:  # it has sent more, which nobody reads
+            stream.unregister(self._selector, stream.client)
 
     def _write(self, stream: Stream, client: socket.socket, piece: bytes) -> None:
+        if stream.is_silent:
+            stream.unregister(self._selector, client)
+            stream.is_silent = False
         if stream.backlog:
             if len(stream.backlog) > stream.max_backlog:
                 self._hang_up(stream)
@@ -205,7 +221,7 @@ class Relay:
             # The piece itself makes nobody slow, however long it is.
             stream.max_backlog = len(stream.backlog) + stream.source.max_backlog
             stream.taken_at = time.monotonic()
-            self._selector.register(client, selectors.EVENT_WRITE, partial(self._flush, stream))
+            stream.register(self._selector, selectors.EVENT_WRITE, partial(self._flush, stream))
             self._hold(len(stream.backlog))
 
     def _hold(self, count: int) -> None:
@@ -230,7 +246,7 @@ class Relay:
         self._backlogs -= sent
         stream.taken_at = time.monotonic()
         if not stream.backlog:
-            self._selector.unregister(stream.client)
+            stream.unregister(self._selector, stream.client)
             if stream.over_at:
                 self._leave(stream)
             elif stream.wait is WORK_WHEN_TAKEN:
@@ -247,16 +263,10 @@ class Relay:
         client, stream.client = stream.client, None
         if client is None:
             return
-        if stream.backlog:
-            self._selector.unregister(client)
-            self._backlogs -= len(stream.backlog)
-            stream.backlog = bytearray()
-        try:
-            # close() with unread input sends RST, which can destroy our last bytes: drain first.
-            client.recv(_READ_BYTES)
-        except OSError:
-            pass
-        client.close()
+        stream.unregister(self._selector, client)
+        self._backlogs -= len(stream.backlog)
+        stream.backlog = bytearray()
+        close_read(client)
 
     def _end(self, stream: Stream) -> None:
         stream.over_at = time.monotonic()

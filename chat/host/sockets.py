@@ -1,9 +1,14 @@
 """Waiting for a socket, and being woken up while waiting."""
 
+import array
+import fcntl
 import select
 import socket
+import sys
+import termios
 
 _READ_BYTES = 4096
+_MAX_DRAINED = 65536
 
 
 def wait_readable(source: socket.socket | int, timeout: float) -> bool:
@@ -18,6 +23,15 @@ def is_writable(target: socket.socket) -> bool:
     poll = select.poll()
     poll.register(target, select.POLLOUT)
     return bool(poll.poll(0))
+
+
+def bytes_under_way(target: socket.socket) -> int:
+    """How many sent bytes the other side has not acknowledged yet; 0 where the system does not say."""
+    if sys.platform != "linux":
+        return 0
+    count = array.array("i", [0])
+    fcntl.ioctl(target, termios.TIOCOUTQ, count)
+    return count[0]
 
 
 class WakeUpPipe:
@@ -47,3 +61,25 @@ class WakeUpPipe:
     def close(self) -> None:
         self._sender.close()
         self._receiver.close()
+
+
+def has_closed(connection: socket.socket) -> bool:
+    """Whether the other side of a non-blocking socket has closed it; reads nothing."""
+    try:
+        return not connection.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def close_read(connection: socket.socket) -> None:
+    """Close a non-blocking socket, having read what there is.
+
+    With unread input, close() sends RST, which can destroy the last bytes on their way out.
+    """
+    try:
+        connection.recv(_MAX_DRAINED)
+    except OSError:
+        pass
+    connection.close()

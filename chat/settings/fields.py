@@ -89,6 +89,12 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True):
     queue_seconds: Annotated[
         float, Meta(ge=0, description="How long a message waits for the running turn to end.")
     ] = 30.0
+    max_waiting_per_owner: Annotated[
+        int, Meta(ge=1, description="Messages of an owner that may wait for running turns.")
+    ] = 32
+    max_readers_per_owner: Annotated[
+        int, Meta(ge=1, description="Streams that an owner may resume at once, per instance.")
+    ] = 1000
     log_seconds: Annotated[
         float,
         Meta(ge=1, description="How long a finished turn can be resumed event by event."),

@@ -20,8 +20,10 @@ _HEADER_VALUE = re.compile(r"[\x21-\x7e]+")
 # As browsers write it (RFC 6454, section 6.2): lower case, no path, no port that is the default.
 _ORIGIN = re.compile(r"(?!ftp|wss?:|file)[a-z][a-z0-9+.-]*://[^/?#@\sA-Z]+")
 _DEFAULT_PORT = re.compile(r"http://.*:80|https://.*:443")
-# Of `make run`, of the server, and of libraries.
-_NOT_OURS = re.compile(r"DATA_DIR|HOST|PORT|TZ|GUNICORN_LOG_LEVEL|OTEL_\w+|PYTHON\w+")
+# What may stand in .env besides: of `make run`, the server, Cloud Run and libraries.
+_NOT_OURS = re.compile(
+    r"DATA_DIR|HOST|PORT|K_REVISION|K_CONFIGURATION|GUNICORN_LOG_LEVEL|OTEL_\w+|PYTHON\w+|TZ"
+)
 _ENCRYPTION_KEY = re.compile(r"[0-9a-fA-F]{64}")
 _SWITCH = {"yes": "true", "on": "true", "no": "false", "off": "false"}  # msgspec knows the rest
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number"}
@@ -75,14 +77,14 @@ def parse_settings(environment: Mapping[str, str], names: Iterable[str] = ()) ->
 
 def _unknown(names: Iterable[str]) -> list[str]:
     known = {name for field in all_fields() for name in (field.variable, field.alias) if name}
-    unknown = sorted(n for n in set(names) - known if not _NOT_OURS.fullmatch(n))
+    unknown = sorted(name for name in set(names) - known if not _NOT_OURS.fullmatch(name))
     if not unknown:
         return []
     from difflib import get_close_matches
 
     nearest = {name: get_close_matches(name, sorted(known), n=1) for name in unknown}
     return [
-        f"{name}: is no setting" + (f" (do you mean {near[0]}?)" if near else "")
+        f"{name}: is no setting" + (f"; is it {near[0]}?" if near else "")
         for name, near in nearest.items()
     ]
 
@@ -151,7 +153,9 @@ def _wrong(settings: Settings) -> list[str]:
 def _wrong_keys(settings: Settings) -> list[str]:
     problems = []
     if settings.admin_key and len(settings.admin_key) < _MIN_ADMIN_KEY:
-        problems.append(f"ADMIN_KEY: must have at least {_MIN_ADMIN_KEY} characters")
+        problems.append(
+            f"ADMIN_KEY: must have {_MIN_ADMIN_KEY} characters or more; try: openssl rand -hex 24"
+        )
     for name in ("gpt_api_key", "admin_key", "agent_key"):
         if (key := getattr(settings, name)) and not _HEADER_VALUE.fullmatch(key):
             problems.append(

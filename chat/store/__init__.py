@@ -10,6 +10,7 @@ keyspace.py         every key, its fields, TTL and writers
 vault.py            encryption at rest of what is said
 redis_clock.py      the time in Redis, and deadlines of commands
 history.py          turns: begin, commit, drop
+queue.py            the messages that wait for a chat, in order
 history_reader.py   messages: the running turn, pages, branches
 turn_log.py         the log of a streamed turn: its entries, reading, stopping
 turn_log_writer.py  the thread that writes the logs and keeps leases

@@ -14,7 +14,17 @@ from chat.core.credentials import KEY_REVOKED, Caller
 from chat.core.errors import KeyRejected, NotFound, StoreUnavailable
 from chat.core.limits import RateStatus
 from chat.core.messages import Ask, ChatRef, TurnRef, Usage, short_title, write_user_message
-from chat.core.outcomes import Begun, Busy, Changed, Finished, Known, Limited, NoRecord, Outcome
+from chat.core.outcomes import (
+    Begun,
+    Busy,
+    Changed,
+    Crowded,
+    Finished,
+    Known,
+    Limited,
+    NoRecord,
+    Outcome,
+)
 from chat.core.usage import Used, oldest_day
 from chat.settings import Settings
 from chat.store.history_reader import HistoryReader
@@ -26,11 +36,14 @@ from chat.store.keyspace import (
     log_key,
     record_key,
     usage_key,
+    waiting_key,
 )
 from chat.store.store import Store
 from chat.store.vault import Vault
 
 _LINES_BEFORE_ADDING_UP = 128
+# How a message stands in the queue (lua/parts/queue.lua); "": it does not.
+_WAITS = {"enqueue": ":", "reject": "", "interrupt": "!", "rollback": "!"}
 _TOO_LATE = "The chat store answered too late."
 _GONE = "The chat or this turn was deleted while the model answered."
 
@@ -44,6 +57,8 @@ class History(HistoryReader):
         self._ttl_ms = int(settings.chat_ttl_seconds * 1000)
         self._log_ms = int(settings.log_seconds * 1000)
         self._gives_titles = settings.titles != "off"
+        self._queues = settings.queue_seconds > 0
+        self._max_waiting = settings.max_waiting_per_owner
         self._limits = limits = settings.limits
         self._rates = limits.rates
         self._all_tokens = settings.global_daily_token_budget
@@ -62,7 +77,12 @@ class History(HistoryReader):
         repeat = ask.repeat if ask else None
         reply = self._store.run(
             "begin",
-            {**self._keys(chat, nonce), "record": record_key(chat.owner), **self._everybody},
+            {
+                **self._keys(chat, nonce),
+                "record": record_key(chat.owner),
+                "waiting": waiting_key(chat.owner),
+                **self._everybody,
+            },
             nonce=nonce,
             lease_ms=self.lease_ms,
             deadline_ms=self._clock.deadline_ms,
@@ -71,6 +91,8 @@ class History(HistoryReader):
             idempotency_field=repeat.field if repeat else "",
             body_hash=repeat.body_hash if repeat else "",
             look_up=_flag(repeat and repeat.look_up),
+            waits=_WAITS[ask.when_busy] if ask and self._queues else "",
+            max_waiting=self._max_waiting,
             revision="" if ask is None or ask.revision is None else ask.revision,
             ttl_ms=self._ttl_ms,
             must_exist=_flag(ask and ask.must_exist),
@@ -202,8 +224,11 @@ class History(HistoryReader):
                     self._vault.open_messages(chat, messages),
                     RateStatus(*rate_status),
                 )
-            case b"busy", [turn, count, left_ms]:
-                return Busy(TurnRef(count, turn.decode()), left_ms > 0)
+            case b"busy", [_, _, _, 0]:
+                return Crowded()
+            case b"busy", [turn, count, left_ms, place]:
+                ref = TurnRef(count, turn.decode()) if turn else None
+                return Busy(ref, left_ms > 0, place)
             case b"known", [entry]:
                 body_hash, index, known = entry.decode().split()
                 return Known(TurnRef(int(index), known), body_hash)

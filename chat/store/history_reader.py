@@ -20,10 +20,10 @@ class HistoryReader:
         self._clock = RedisClock()
 
     def look(self, chat: ChatRef, index: int = -1) -> Look:
-        """The running turn, and the message at an index of the history (-1: the newest)."""
+        """The running turn, and the answer at an index of the history (-1: the newest)."""
         keys = {"chat": chat_key(chat), "history": history_key(chat)}
         reply = self._store.run("look", keys, index=index)
-        now, nonce, left, revision, began, asked, model, forks, message = reply
+        now, nonce, left, revision, began, asked, model, forks, ended, before, message = reply
         self._clock.learn(now)
         return Look(
             running=TurnRef(revision, nonce.decode()) if nonce else None,
@@ -34,6 +34,8 @@ class HistoryReader:
             asked=self._vault.open(chat, asked),
             model=model.decode(),
             forks=forks.decode(),
+            ended=ended.decode(),
+            before=self._vault.open_message(chat, before),
             message=self._vault.open_message(chat, message),
         )
 

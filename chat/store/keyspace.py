@@ -9,6 +9,7 @@ REDIS_KEY_PREFIX stands in front of all of them.
     ck:{owner}:log:<chat>:<nonce>     STREAM  the log of one streamed turn; entries: turn_log.py
     ck:{owner}:user                   HASH    the owner's record; fields below
     ck:{owner}:usage                  LIST    lines of what turns used; form: core/usage.py
+    ck:{owner}:waiting                ZSET    nonce -> last seen (ms) of each message that waits
     ck:owners                         ZSET    owner -> when it first came (ms)
     ck:everybody                      HASH    `spent`, as in a record, of all owners together
     ck:gone:<hash of owner>           HASH    `rate` and `spent` of an owner who was erased today
@@ -20,7 +21,7 @@ REDIS_KEY_PREFIX stands in front of all of them.
 
 TTL: chat and history live CHAT_TTL_SECONDS from their last change (0: they never expire). A log has none
 while its turn is running, so that a dead turn can still be recovered, and LOG_SECONDS from its end.
-gone: a day. An inbox: 2.5 AGENT_PING_SECONDS, extended while its instance is alive.
+gone: a day. waiting: seconds, while something waits. An inbox: 2.5 AGENT_PING_SECONDS, extended while its instance is alive.
 
 Writers: the scripts in lua/, called by history.py, chats.py and users.py. The entries of a log:
 begin.lua the first, turn_log_writer.py the text, turn_log.py a stop, commit.lua or drop.lua the
@@ -43,6 +44,7 @@ Fields of a chat:
     forks                    where branches begin (branches.py); a linear chat has none
     logs                     `<nonce>@<expiry in ms> ` for each log of a turn that has ended
     k:<hash>                 `<hash of the body> <index> <nonce>` of the turn of an Idempotency-Key
+    queue                    the messages that wait, in order; form: lua/parts/queue.lua
     counted                  1: the end of the running turn is to be counted in the owner's record
     titled                   1: a person has set the title
 
@@ -123,6 +125,11 @@ def record_key(owner: str) -> str:
 def usage_key(owner: str) -> str:
     """What an owner used, by day and model."""
     return f"{_ck}:{{{owner}}}:usage"
+
+
+def waiting_key(owner: str) -> str:
+    """The messages of an owner that wait for their chats."""
+    return f"ck:{{{owner}}}:waiting"
 
 
 def gone_key(owner: str) -> str:

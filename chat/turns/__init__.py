@@ -4,7 +4,10 @@ turns.py      begin, resume, stop, delete: the whole story
 placement.py  where a turn belongs whose client may have resent the conversation
 items.py      entries added to a chat, or taken from it, without asking the model
 refusals.py   why a turn is refused
+plan.py       what is decided about a turn before the model is called
 producer.py   one turn, from the model to its client and into Redis   (a flow)
+waiting.py    a message while its chat is busy                           (a flow)
+following.py  find the turn to follow, and where to go on
 reader.py     a turn as followed from any offset, on any instance      (a flow)
 events.py     their first and last event
 recovery.py   end a turn from outside: stop it, or settle a dead one

@@ -2,16 +2,36 @@
 
 import msgspec
 
+from chat.core import branches
 from chat.core.answer import CUT
+from chat.core.cursors import mark_of
 from chat.core.errors import ChatkeepError, UpstreamRefused
 from chat.core.events import Ended, Started, TurnIds
-from chat.core.messages import ChatRef, TurnRef, read_answer
+from chat.core.messages import Ask, ChatRef, TurnRef, id_of, read_answer, write_user_message
+from chat.core.outcomes import Look
+
+_ask = msgspec.json.Decoder(Ask)
 
 
-def started(chat: ChatRef, ref: TurnRef, offset: int = 0) -> Started:
-    """The first event of a stream."""
+def started(chat: ChatRef, ref: TurnRef, user_message: bytes, offset: int = 0) -> Started:
+    """The first event of a stream; `user_message` is b"" where nobody knows it any more."""
     ids = TurnIds(ref.turn_id, chat.id, ref.user_message_id, ref.message_id)
-    return Started(ids, offset)
+    return Started(ids, mark_of(ref), offset, msgspec.Raw(user_message) if user_message else None)
+
+
+def running_message(look: Look) -> bytes:
+    """The user's message that is being answered, as it will be stored; b"" when none is.
+
+    `look` is at the newest message.
+    """
+    if look.running is None:
+        return b""
+    ask = _ask.decode(look.asked)
+    newest = id_of(look.message) if look.message else None
+    parent_id = newest if ask.parent_id is None else ask.parent_id
+    if parent_id == branches.ROOT:
+        parent_id = None
+    return write_user_message(look.running, ask, began_ms=look.began_ms, parent_id=parent_id)
 
 
 def ended_as_stored(message: bytes) -> Ended:

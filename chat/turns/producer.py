@@ -5,6 +5,7 @@ alive, go through a buffer. When the turn has ended, one commit stores it; while
 tried again for a while. When the client leaves, the turn goes on until it is stored.
 """
 
+import functools
 import logging
 import math
 import time
@@ -20,11 +21,11 @@ from chat.core.errors import (
     UpstreamRefused,
     UpstreamUnavailable,
 )
-from chat.core.events import STATUS_OF, Delta, Ended, Event, Started
+from chat.core.events import Delta, Ended, Event, Started
 from chat.core.http1 import ProtocolError
 from chat.core.limits import RateStatus
-from chat.core.messages import Ask, ChatRef, write_assistant_message
-from chat.core.outcomes import Begun, Finished, LogEnd
+from chat.core.messages import write_user_message
+from chat.core.outcomes import Finished, LogEnd
 from chat.core.prompt import estimate_text
 from chat.core.usage import Used
 from chat.host.flow import WORK_DUE, DueAt, Wait
@@ -34,6 +35,7 @@ from chat.settings import Settings
 from chat.store.history import History
 from chat.store.turn_log_writer import LOST, LogBuffer, TurnLogWriter
 from chat.turns.events import ended_as_stored, ended_in_error, error_json, started
+from chat.turns.plan import TurnPlan, write_answer
 
 _MAX_CONTINUATIONS = 5
 _AGAIN_SECONDS = 0.5
@@ -42,23 +44,11 @@ _SHUTTING_DOWN = "This instance is shutting down; nothing was stored."
 log = logging.getLogger("chatkeep")
 
 
-class TurnPlan(msgspec.Struct, frozen=True):
-    """What is decided about a turn before the model is called."""
-
-    chat: ChatRef
-    begun: Begun
-    ask: Ask
-    model: str
-    prompt_tokens: int  # by estimate
-    start: int | None  # None: it is not kept, because the chat has forks
-    parent_id: str | None
-    forks: str | None  # None: they stay
-
-
 class Producer:
     """A running turn: a flow, whose last event is `ended`.
 
-    `call` calls the model; given what it has said so far, to go on from there.
+    `call` calls the model; given what it has said so far, to go on from there. `on_end` is called
+    once the chat is free.
     """
 
     needs_client = False
@@ -74,12 +64,15 @@ class Producer:
         settings: Settings,
         shutdown: Shutdown,
         store_seconds: float,
+        on_end: Callable[[], object],
     ) -> None:
         now = time.monotonic()
         begun, ask = plan.begun, plan.ask
         self.ended: Ended | None = None
         self.store_seconds = store_seconds
+        self._on_end = on_end
         self.upstream_seconds = 0.0
+        self.chat, self.ref = plan.chat, begun.ref
         self._plan = plan
         self._make_call = call
         self._call = call("")
@@ -102,9 +95,19 @@ class Producer:
         self._store_away_at: float | None = None
         self._end_at = 0.0
 
-    @property
+    @functools.cached_property
     def started(self) -> Started:
-        return started(self._plan.chat, self._plan.begun.ref)
+        """The first event of a stream."""
+        plan, begun = self._plan, self._plan.begun
+        message = write_user_message(
+            begun.ref, plan.ask, began_ms=begun.now_ms, parent_id=plan.parent_id
+        )
+        return started(plan.chat, begun.ref, message)
+
+    @property
+    def opening(self) -> list[Event]:
+        """The events that a stream begins with."""
+        return [self.started]
 
     @property
     def rate_status(self) -> RateStatus:
@@ -204,6 +207,7 @@ class Producer:
         if self.ended is None:
             return self._answer.tick(time.monotonic())
         self._writer.detach(self._buffer)
+        self._on_end()
         return [self.ended]
 
     def _settle(self) -> Ended | None:
@@ -238,29 +242,14 @@ class Producer:
         """End a turn that only its client gets: what it used is booked."""
         plan = self._plan
         self._history.drop(plan.chat, plan.begun.ref, plan.ask, b"", self._used())
-        return self._ended(self._write_message(plan.begun.now_ms))
-
-    def _write_message(self, now_ms: int) -> bytes:
-        plan, turn = self._plan, self._answer
-        return write_assistant_message(
-            plan.begun.ref,
-            plan.chat.id,
-            turn.text,
-            model=plan.model,
-            status=STATUS_OF[turn.ending or "failed"],
-            now_ms=now_ms,
-            finish_reason=turn.finish_reason or ("error" if turn.error else None),
-            usage=turn.usage,
-            tool_calls=turn.tool_calls,
-            reasoning=turn.reasoning if plan.ask.openai else "",
-        )
+        return self._ended(write_answer(plan, self._answer, plan.begun.now_ms))
 
     def _store(self) -> Ended:
         plan, ending = self._plan, self._answer.ending or "failed"
         if not plan.ask.stored:
             return self._leave_nothing()
         now_ms = plan.begun.now_ms + int((time.monotonic() - self._began_at) * 1000)
-        answer = self._write_message(now_ms)
+        answer = write_answer(plan, self._answer, now_ms)
         finished = Finished(
             plan.begun.ref,
             plan.ask,

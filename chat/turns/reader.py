@@ -6,9 +6,11 @@ turn.
 """
 
 import time
+from collections.abc import Callable
 
 import msgspec
 
+from chat.core.cursors import END
 from chat.core.errors import ChatkeepError, NotFound, StoreUnavailable
 from chat.core.events import Delta, Ended, Event, KeepAlive
 from chat.core.messages import ChatRef, TurnRef, read_answer
@@ -38,16 +40,20 @@ class Reader:
         chat: ChatRef,
         ref: TurnRef,
         offset: int,
+        user_message: bytes,
         *,
         history: History,
         logs: TurnLog,
         recovery: Recovery,
         settings: Settings,
+        on_leave: Callable[[], object],
     ) -> None:
         self.ended: Ended | None = None
-        self.started = started(chat, ref, offset)
-        self._chat = chat
-        self._ref = ref
+        self._on_leave: Callable[[], object] | None = on_leave
+        self.started = started(chat, ref, user_message, offset)
+        # A client that has all of it, and sends the message again, gets the ending alone.
+        self.opening: list[Event] = [] if offset == END else [self.started]
+        self.chat, self.ref = chat, ref
         self._offset = offset
         self._history = history
         self._logs = logs
@@ -81,16 +87,19 @@ class Reader:
             self._ask_for_more()
         return self._fill_silence(events)
 
-    def hang_up(self) -> None:
+    def leave(self) -> None:
         """Leave, at any time; the question to Redis is taken back."""
         self._tail.close()
+        leave, self._on_leave = self._on_leave, None
+        if leave:
+            leave()
 
     def _take_entries(self) -> list[LogEntry]:
         if self._tail.asked:
             return self._tail.read()
         # At first, for the turn may have ended long ago; and after a failure, which this read, unlike
         # the tail's, mends where it was a cluster that has moved its keys.
-        return self._logs.read(self._chat, self._ref.nonce, self._offset, 0)
+        return self._logs.read(self.chat, self.ref.nonce, self._offset, 0)
 
     def _ask_for_more(self) -> None:
         if self.ended:
@@ -124,7 +133,7 @@ class Reader:
             events.append(Delta(text, self._offset))
 
     def _find_ending(self, entry: LogEntry) -> Ended:
-        message = self._history.find_message(self._chat, self._ref)
+        message = self._history.find_message(self.chat, self.ref)
         error = msgspec.Raw(entry.error) if entry.error else None
         if message is None and error is None:
             return _nothing_left()
@@ -133,13 +142,13 @@ class Reader:
 
     def _ask_what_became_of_it(self) -> list[Event]:
         """Nothing new in the log: the model is silent, or the log is gone, or never was."""
-        look = self._recovery.settle_if_dead(self._chat)
-        if look.running and look.running.nonce == self._ref.nonce:
+        look = self._recovery.settle_if_dead(self.chat)
+        if look.running and look.running.nonce == self.ref.nonce:
             return []
         # It has ended, perhaps since we read: a log that is still there decides.
-        if entries := self._logs.read(self._chat, self._ref.nonce, self._offset, 0):
+        if entries := self._logs.read(self.chat, self.ref.nonce, self._offset, 0):
             return self._read(entries)
-        message = self._history.find_message(self._chat, self._ref)
+        message = self._history.find_message(self.chat, self.ref)
         events: list[Event] = []
         if message is None:
             self.ended = _nothing_left()

@@ -16,6 +16,11 @@ def same_turn(known: Known, ask: Ask) -> TurnRef:
     return known.ref
 
 
+def too_many(what: str) -> RateLimited:
+    """An owner has as many of something open as it may."""
+    return RateLimited(f"Too many {what} already.", code="too_many_waiting", retry_after=1)
+
+
 def refused(limited: Limited) -> RateLimited:
     """Which limit, and when to try again."""
     rate_status, seconds = limited.rate_status, limited.rate_status.reset_seconds

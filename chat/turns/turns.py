@@ -1,30 +1,38 @@
 """Begin, resume and stop turns: the whole story.
 
-    begin     one round trip to Redis: the lease, and the history that goes into the prompt
+    begin     one round trip to Redis: the lease, and the history that goes into the prompt;
+              while the chat is busy the message waits                       (`waiting.py`)
     call      the prompt goes to the model
     produce   bytes from the model -> `core/answer.py` -> events to the client, and in
               batches to the turn's log                                       (`producer.py`)
     commit    one round trip: both messages, or nothing
 
-Other requests may follow a turn (`reader.py`), stop it, or end it after its instance died
+Other requests may follow a turn (`following.py`, `reader.py`), stop it, or end it after its instance died
 (`recovery.py`): whoever finds a dead turn in the way ends it.
 """
 
 import time
-from collections.abc import Callable
+from functools import partial
 
 from chat.core import branches
 from chat.core import prompt as prompts
 from chat.core.credentials import Caller
+from chat.core.cursors import Cursor
 from chat.core.entries import Entry
-from chat.core.errors import (
-    ChatkeepError,
-    InvalidRequest,
-    NotFound,
-    TurnInProgress,
+from chat.core.errors import ChatkeepError, NotFound, TurnInProgress
+from chat.core.events import StopReason
+from chat.core.messages import Ask, ChatRef, TurnRef, WhenBusy, id_of, new_nonce
+from chat.core.outcomes import (
+    Begun,
+    Busy,
+    Changed,
+    Crowded,
+    Known,
+    Limited,
+    Look,
+    NoRecord,
+    Outcome,
 )
-from chat.core.messages import Ask, ChatRef, TurnRef, find_ref, id_of, new_nonce, read_answer
-from chat.core.outcomes import Begun, Busy, Changed, Known, Limited, Look, NoRecord, Outcome
 from chat.core.prompt import Prompt
 from chat.core.sent import Sent
 from chat.host.shutdown import Shutdown
@@ -32,23 +40,29 @@ from chat.models.choice import Models
 from chat.settings import Settings
 from chat.store.chats import Chats
 from chat.store.history import History
+from chat.store.queue import ChatQueue
 from chat.store.turn_log import TurnLog
 from chat.store.turn_log_writer import TurnLogWriter
 from chat.store.users import Users
+from chat.turns.following import Following
 from chat.turns.items import ask_to_add, store_added
 from chat.turns.placement import Branch, Situation, place_turn, system_of
-from chat.turns.producer import Producer, TurnPlan
+from chat.turns.plan import TurnPlan
+from chat.turns.producer import Producer
 from chat.turns.reader import Reader
 from chat.turns.recovery import Recovery
-from chat.turns.refusals import changed, refused, same_turn
+from chat.turns.refusals import changed, refused, same_turn, too_many
+from chat.turns.waiting import BUSY, Waiting, WaitingMessages
 
 _ASK_AGAIN_SECONDS = 0.5
 _CHATS_AT_ONCE = 100
 _MAX_OF_A_BRANCH = 2000
-_BUSY = "Another turn of this chat is running."
-
-#: Sleep so many seconds; false when the client has left meanwhile.
-Pause = Callable[[float], bool]
+# What becomes of the running turn.
+_STOPS: dict[WhenBusy, StopReason] = {
+    "enqueue": "cancelled",
+    "interrupt": "cancelled",
+    "rollback": "rollback",
+}
 
 
 class Turns:
@@ -64,6 +78,7 @@ class Turns:
         users: Users,
         settings: Settings,
         shutdown: Shutdown,
+        queue: ChatQueue,
     ) -> None:
         self._history = history
         self._users = users
@@ -74,19 +89,58 @@ class Turns:
         self._settings = settings
         self._shutdown = shutdown
         self._recovery = Recovery(history, logs, writer, settings.gpt_model)
+        self._waiting = WaitingMessages(queue, self._recovery, shutdown)
+        self._following = Following(history, logs, self._recovery, settings)
 
     def begin(
-        self, caller: Caller, chat: ChatRef, ask: Ask, pause: Pause, sent: Sent | None = None
-    ) -> Producer | Reader:
+        self,
+        caller: Caller,
+        chat: ChatRef,
+        ask: Ask,
+        cursor: Cursor | None,
+        sent: Sent | None = None,
+    ) -> Producer | Reader | Waiting:
         """Start a turn, or follow the one that was started with the same idempotency key.
 
-        `sent`: what a client sent that may repeat the conversation. Raises ChatkeepError; a refused
-        turn leaves nothing in Redis.
+        Its client has that one up to `cursor`. While the chat is busy the message waits, if it may.
+        `sent`: what a client sent that may repeat the conversation.
+        Raises ChatkeepError; a refused turn leaves nothing in Redis.
         """
+        nonce = new_nonce()
+        begin = partial(self._try_to_begin, caller, chat, ask, cursor, nonce, sent)
+        turn = begin()
+        if not isinstance(turn, Busy):
+            return turn
+        if ask.when_busy == "reject" or not self._settings.queue_seconds:
+            raise TurnInProgress(BUSY)
+        stop = partial(self._recovery.stop, chat, _STOPS[ask.when_busy])
+        message = Waiting(
+            chat,
+            nonce,
+            begin,
+            None if ask.when_busy == "enqueue" else stop,
+            time.monotonic() + self._settings.queue_seconds,
+            turn,
+            self._waiting,
+        )
+        self._waiting.add(message)
+        return message
+
+    def _try_to_begin(
+        self,
+        caller: Caller,
+        chat: ChatRef,
+        ask: Ask,
+        cursor: Cursor | None,
+        nonce: str,
+        sent: Sent | None,
+    ) -> Producer | Reader | Busy:
         began_at = time.monotonic()
-        begun = self._take_lease(caller, chat, ask, pause)
+        begun = self._take_lease(caller, chat, ask, nonce)
+        if isinstance(begun, Busy):
+            return begun
         if isinstance(begun, TurnRef):
-            return self._follow(chat, begun, 0)
+            return self._following.join(chat, begun, ask, cursor)
         try:
             branch = self._find_branch(chat, begun, ask)
             if sent is None:
@@ -116,38 +170,31 @@ class Turns:
             settings=self._settings,
             shutdown=self._shutdown,
             store_seconds=time.monotonic() - began_at,
+            on_end=partial(self._waiting.turn_ended, chat),
         )
 
-    def add(self, caller: Caller, chat: ChatRef, entries: list[Entry], pause: Pause) -> TurnRef:
+    def add(self, caller: Caller, chat: ChatRef, entries: list[Entry]) -> TurnRef:
         """Add entries to a chat; the model is not asked. Raises ChatkeepError."""
-        ask = ask_to_add(entries)
-        begun = self._take_lease(caller, chat, ask, pause)
-        assert isinstance(begun, Begun)
+        ask, nonce = ask_to_add(entries), new_nonce()
+        give_up_at = time.monotonic() + self._settings.queue_seconds
+        while not isinstance(begun := self._take_lease(caller, chat, ask, nonce), Begun):
+            if time.monotonic() >= give_up_at:
+                raise TurnInProgress(BUSY)
+            time.sleep(_ASK_AGAIN_SECONDS)
         return store_added(self._history, chat, begun, ask)
 
-    def resume(self, chat: ChatRef, turn_id: str | None, offset: int) -> Reader | None:
-        """Follow a turn from an offset: the one named, else the running one, else the newest.
-
-        None if the chat has none. Raises NotFound, and InvalidRequest for an offset past the end.
-        """
-        look = self._recovery.settle_if_dead(chat)
-        ref = self._find_turn(chat, turn_id, look)
-        if ref is None:
-            return None
-        if not (look.running and look.running.nonce == ref.nonce):
-            message = self._history.find_message(chat, ref)
-            if message is not None and offset > len(read_answer(message).content):
-                raise InvalidRequest(
-                    "`after` is past the end of the answer.", param="after", code="invalid_cursor"
-                )
-        return self._follow(chat, ref, offset)
+    def resume(
+        self, chat: ChatRef, turn_id: str | None, cursor: Cursor | None, *, strict: bool
+    ) -> Reader | None:
+        """Follow a turn (following.py)."""
+        return self._following.resume(chat, turn_id, cursor, strict=strict)
 
     def stop(self, chat: ChatRef) -> bytes | None:
         """Stop the running turn and keep its text; the stored message, None if no turn was running."""
         return self._recovery.stop(chat, "cancelled")
 
     def look(self, chat: ChatRef) -> Look:
-        """A chat's running turn, if there is one."""
+        """The running turn, after ending one whose instance died."""
         return self._recovery.settle_if_dead(chat)
 
     def settle_if_dead(self, chat: ChatRef) -> bool:
@@ -180,25 +227,25 @@ class Turns:
             outcome = self._history.begin(chat, caller, nonce, ask)
         return outcome
 
-    def _take_lease(self, caller: Caller, chat: ChatRef, ask: Ask, pause: Pause) -> Begun | TurnRef:
-        """Wait for the chat's lease; the turn with this idempotency key, if there is one."""
-        give_up = time.monotonic() + self._settings.queue_seconds
-        nonce = new_nonce()
+    def _take_lease(
+        self, caller: Caller, chat: ChatRef, ask: Ask, nonce: str
+    ) -> Begun | TurnRef | Busy:
+        """The chat's lease, or the turn with this idempotency key; Busy while others have it."""
         while True:
             outcome = self._attempt(caller, chat, nonce, ask)
             match outcome:
-                case Begun():
-                    return outcome
                 case Known():
                     return same_turn(outcome, ask)
                 case Changed():
                     raise changed(outcome)
+                case Crowded():
+                    raise too_many("messages are waiting")
                 case Limited():
                     self._make_room(outcome)
-                case Busy(alive=False):
+                case Busy(ref=TurnRef(), alive=False):
                     self._recovery.settle_if_dead(chat)
-                case Busy():
-                    self._wait_for(chat, ask, give_up, pause)
+                case Begun() | Busy():
+                    return outcome
 
     def _make_room(self, limited: Limited) -> None:
         """End dead turns that still count as running; raises RateLimited if there are none."""
@@ -216,16 +263,6 @@ class Turns:
             return False
         running = self._recovery.settle_if_dead(chat).running
         return running is None or running.nonce != nonce
-
-    def _wait_for(self, chat: ChatRef, ask: Ask, give_up: float, pause: Pause) -> None:
-        """Stop the running turn or wait a while, as asked; raises TurnInProgress."""
-        left = give_up - time.monotonic()
-        if ask.when_busy == "reject" or left <= 0:
-            raise TurnInProgress(_BUSY)
-        if ask.when_busy in ("interrupt", "rollback"):
-            self._recovery.stop(chat, "rollback" if ask.when_busy == "rollback" else "cancelled")
-        elif not pause(min(_ASK_AGAIN_SECONDS, left)):
-            raise TurnInProgress("The client disconnected while its message was queued.")
 
     def _find_branch(self, chat: ChatRef, begun: Begun, ask: Ask) -> Branch:
         """The messages before the turn; `begin` has read those of a chat without branches."""
@@ -255,32 +292,3 @@ class Turns:
     def check_model(self, model: str) -> None:
         """Raises NotAllowed for a model that may not be asked for; "" is the default one."""
         self._models.check(model)
-
-    def _find_turn(self, chat: ChatRef, turn_id: str | None, look: Look) -> TurnRef | None:
-        if turn_id is None:
-            if look.running:
-                return look.running
-            newest = find_ref(id_of(look.message)) if look.message else None
-            return TurnRef(newest.index - 1, newest.nonce) if newest else None
-        ref = find_ref(turn_id) if turn_id.startswith("turn_") else None
-        if ref and (look.running == ref or self._exists(chat, ref)):
-            return ref
-        raise NotFound(
-            "There is no such turn in this chat.", param="turn_id", code="turn_not_found"
-        )
-
-    def _exists(self, chat: ChatRef, ref: TurnRef) -> bool:
-        """A failed turn is not in the history, but for a while its log has the error."""
-        found = self._history.find_message(chat, ref)
-        return found is not None or bool(self._logs.read(chat, ref.nonce, 0, 0))
-
-    def _follow(self, chat: ChatRef, ref: TurnRef, offset: int) -> Reader:
-        return Reader(
-            chat,
-            ref,
-            offset,
-            history=self._history,
-            logs=self._logs,
-            recovery=self._recovery,
-            settings=self._settings,
-        )

@@ -2,16 +2,12 @@
 
 import hashlib
 import re
-import socket
-import time
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from flask import Request
 
 from chat.core.errors import InvalidRequest
 from chat.core.messages import Repeat
-from chat.host.sockets import wait_readable
-from chat.turns.turns import Pause
 
 _IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
 _REVISION = re.compile(r'(?:W/)?"?([0-9]{1,15})"?')
@@ -54,6 +50,11 @@ def read_repeat(request: Request) -> Repeat | None:
     return Repeat(f"k:{_hash(same.encode())}", body_hash, look_up=int(attempt) > 0)
 
 
+def last_event_id(request: Request) -> str:
+    """Where an EventSource was when its connection broke; "" at its first request."""
+    return header(request, "Last-Event-ID", "")
+
+
 def read_if_match(request: Request) -> int | None:
     """The revision that a turn requires; None for any. Raises InvalidRequest."""
     text = header(request, "If-Match", "*").strip()
@@ -63,26 +64,6 @@ def read_if_match(request: Request) -> int | None:
     if not match:
         raise InvalidRequest("`If-Match` must be the ETag of a chat.", param="If-Match")
     return int(match[1])
-
-
-def pause_for(request: Request) -> Pause:
-    """A sleep that returns false, at once, when the client closes its connection."""
-    connection: Any = request.environ.get("gunicorn.socket")
-
-    def pause(seconds: float) -> bool:
-        if connection is None:
-            time.sleep(seconds)
-            return True
-        began = time.monotonic()
-        if not wait_readable(connection, seconds):
-            return True
-        if not connection.recv(1, socket.MSG_PEEK):
-            return False
-        # Readable without EOF: a pipelined request, which will show all the time.
-        time.sleep(max(0.0, began + seconds - time.monotonic()))
-        return True
-
-    return pause
 
 
 def _hash(data: bytes) -> str:

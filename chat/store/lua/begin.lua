@@ -1,13 +1,12 @@
 -- Begin a turn: check the caller and its limits, take the lease, return what the prompt is made of
--- (no messages of a chat with forks). Run again with the same nonce, it changes nothing.
--- Returns {outcome, now, ...}; history.py reads the outcomes.
---#keys chat history log record everybody?
+-- (no messages of a chat with forks), as {outcome, now, ...} (history.py). It may run twice.
+--#keys chat history log record waiting everybody?
 -- everybody: only with a budget for all owners together. nonce '': only read. deadline_ms '': none.
---#args nonce lease_ms deadline_ms asked streamed idempotency_field body_hash look_up
--- revision '': any. ttl_ms 0: never expires. Limits: of an owner without its own; 0: no limit.
---#args revision ttl_ms must_exist chat_id key_hash reads_record
+--#args nonce lease_ms deadline_ms asked streamed idempotency_field body_hash look_up waits
+-- waits '': not. revision '': any. ttl_ms 0: never expires. Limits: by default; 0: no limit.
+--#args max_waiting revision ttl_ms must_exist chat_id key_hash reads_record
 --#args rates daily_tokens concurrent_turns all_tokens
---#include clock spent is_good read_owner admit count_in expire
+--#include clock spent is_good read_owner admit count_in expire queue take_place give_place_up
 
 -- A command that waited in a frozen Redis must not take a lease for a caller who has given up.
 local now = clock()
@@ -18,9 +17,9 @@ local owner = reads_record == '1' and read_owner(record, key_hash) or {}
 if key_hash ~= '' and not is_good(owner.key, now) then return {'rejected', now} end
 if reads_record == '1' and not owner.created_at then return {'no_record', now} end
 
-local turn, lease, count, start, model, system, known, created_at, forks, agent = unpack(redis.call(
-  'HMGET', chat, 'turn', 'lease', 'message_count', 'start', 'model', 'system', idempotency_field,
-  'created_at', 'forks', 'agent'))
+local turn, lease, count, start, model, system, known, created_at, forks, agent, field =
+  unpack(redis.call('HMGET', chat, 'turn', 'lease', 'message_count', 'start', 'model', 'system',
+    idempotency_field, 'created_at', 'forks', 'agent', 'queue'))
 turn, count, start, forks = turn or '', tonumber(count or 0), tonumber(start or 0), forks or ''
 local is_ours = turn ~= '' and turn == nonce -- the reply to the first attempt was lost
 
@@ -43,16 +42,19 @@ if not is_ours and nonce ~= '' then
     return {'limited', now, status.refused, status.limit, status.remaining, status.reset_ms,
       owner.running or ''}
   end
-  if turn ~= '' then return {'busy', now, turn, count, tonumber(lease) - now} end
+  local place = take_place(chat, waiting, field, nonce, waits, turn == '', max_waiting, now)
+  if turn ~= '' or place ~= 1 then
+    return {'busy', now, turn, count, turn == '' and 0 or tonumber(lease) - now, place}
+  end
 
   redis.call('HSET', chat, 'turn', nonce, 'lease', now + lease_ms, 'began', now, 'said', asked,
     'counted', status.counted and '1' or '', unpack(idempotency_field ~= '' and
       {idempotency_field, body_hash .. ' ' .. count .. ' ' .. nonce} or {}))
+  if field then give_place_up(chat, waiting, field, nonce, now) end
   count_in(record, owner, status, chat_id, nonce, now)
   if streamed == '1' then redis.call('XADD', log, '0-1', 'b', '') end
   expire(chat, ttl_ms)
 end
-
 local messages = forks == '' and count > start and redis.call('LRANGE', history, start - count, -1)
 return {'begun', now, count, start, model or '', system or '', forks, agent or '', messages or {},
   status.limit, math.max(0, status.remaining - 1), status.reset_ms}

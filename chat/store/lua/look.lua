@@ -1,14 +1,16 @@
--- Read a chat's running turn, and one of its messages.
+-- Read a chat's running turn, one of its messages, and the one before that.
 --#keys chat history
 -- index: that of the message; -1: the newest.
 --#args index
 -- Returns {now, nonce ('' = no turn is running), ms left of its lease, revision, when it began,
--- what was asked, model, forks, message or ''}.
+-- what was asked, model, forks, nonce of the turn that ended last, both messages or ''}.
 --#include clock
 local now = clock()
-local turn, lease, count, began, asked, model, forks = unpack(redis.call('HMGET', chat,
-  'turn', 'lease', 'message_count', 'began', 'said', 'model', 'forks'))
+local turn, lease, count, began, asked, model, forks, ended = unpack(redis.call('HMGET', chat,
+  'turn', 'lease', 'message_count', 'began', 'said', 'model', 'forks', 'ended'))
 turn = turn or ''
-local message = redis.call('LINDEX', history, index) or ''
+-- An answer is never the first message of a history.
+local before, message = unpack(redis.call('LRANGE', history, index - 1, index))
 return {now, turn, turn == '' and 0 or tonumber(lease) - now, tonumber(count or 0),
-  tonumber(began or 0), asked or '', model or '', forks or '', message}
+  tonumber(began or 0), asked or '', model or '', forks or '', ended or '',
+  before or '', message or ''}

@@ -5,9 +5,12 @@ import binascii
 from functools import partial
 from urllib.parse import urlencode
 
+import msgspec
 from flask import Request, Response
+from msgspec.structs import replace
 
 from chat.core.credentials import Caller
+from chat.core.cursors import read_cursor
 from chat.core.errors import InvalidRequest, NotFound, StoreUnavailable
 from chat.core.messages import ChatRef, id_of
 from chat.core.outcomes import Page
@@ -15,11 +18,12 @@ from chat.settings import VERSION
 from chat.store.chats import Chats
 from chat.store.health import Health
 from chat.store.history import History
+from chat.turns.events import running_message
 from chat.turns.turns import Turns
 from chat.web.apis.base import ChatRoutes
 from chat.web.dialects import native
 from chat.web.dialects.native import NATIVE
-from chat.web.headers import header
+from chat.web.headers import last_event_id
 from chat.web.live.answer import Talk, answer
 from chat.web.routes import Route, json_response, whole_number
 
@@ -62,13 +66,19 @@ class NativeRoutes(ChatRoutes):
         self, request: Request, caller: Caller, chat_id: str, turn_id: str | None = None
     ) -> Response:
         """Follow a turn from an offset: the one named, else the running, else the newest one."""
-        # A browser's EventSource reconnects with the header and the query of its first request.
-        offset = header(request, "Last-Event-ID", "") or request.args.get("after", "0")
-        if not (offset.isascii() and offset.isdigit() and len(offset) < 16):
+        # A browser's EventSource reconnects with the header and the query of its first request,
+        # and gives up for ever when it is refused.
+        last_id, after = last_event_id(request), request.args.get("after")
+        cursor = read_cursor(last_id or after or "")
+        strict = not last_id and after is not None
+        if strict and cursor is None:
             raise InvalidRequest(
-                "`after` must be a whole number.", param="after", code="invalid_cursor"
+                "`after` must be the id of an event, or a number of characters.",
+                param="after",
+                code="invalid_cursor",
             )
-        reader = self._turns.resume(ChatRef(caller.owner, chat_id), turn_id, int(offset))
+        chat = ChatRef(caller.owner, chat_id)
+        reader = self._turns.resume(chat, turn_id, cursor, strict=strict)
         return self._talk.follow(request, NATIVE, reader) if reader else Response(status=204)
 
     def stop(self, request: Request, caller: Caller, chat_id: str) -> Response:
@@ -126,12 +136,16 @@ class NativeRoutes(ChatRoutes):
 
     def get_chat(self, request: Request, caller: Caller, chat_id: str) -> Response:
         """Get a chat; its messages are at /<chat_id>/chat."""
-        chat = self._chats.find_chat(ChatRef(caller.owner, chat_id))
+        ref, message = ChatRef(caller.owner, chat_id), b""
+        chat = self._chats.find_chat(ref)
         if chat is None or chat.active_turn:  # the instance of its turn may have died
-            self._turns.settle_if_dead(ChatRef(caller.owner, chat_id))
-            chat = self._chats.find_chat(ChatRef(caller.owner, chat_id))
+            look = self._turns.look(ref)
+            chat = self._chats.find_chat(ref)
+            if chat and look.running and look.running.turn_id == chat.active_turn:
+                message = running_message(look)
         if chat is None:
             raise NotFound("There is no such chat.", code="chat_not_found")
+        chat = replace(chat, running_message=msgspec.Raw(message) if message else None)
         return json_response(chat, headers={"ETag": f'"{chat.message_count}"'})
 
     def patch_chat(self, request: Request, caller: Caller, chat_id: str) -> Response:

@@ -34,7 +34,7 @@ class Dialect(msgspec.Struct, frozen=True):
 
     read_request: Callable[[bytes, str], Ask]  # (body, Accept header)
     write_answer: Callable[[AssistantMessage], object]
-    write_event: Callable[[Event], bytes]  # b"": this event is not shown
+    write_event: Callable[[bytes, Event], bytes]  # (mark of the turn, event); b"": not shown
     answer_status: int = 200
     stream_type: str = "text/event-stream"
     write_error: Callable[[ChatkeepError], object] = write_error

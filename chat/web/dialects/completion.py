@@ -21,7 +21,7 @@ def write_answer(answer: AssistantMessage) -> object:
     }
 
 
-def write_event(event: Event) -> bytes:
+def write_event(mark: bytes, event: Event) -> bytes:
     """One event as plain text; this format can report a failure only as more text."""
     if isinstance(event, Delta):
         return event.text.encode()

@@ -51,11 +51,11 @@ def read_patch(raw: bytes) -> dict[str, str]:
     return changes
 
 
-def write_event(event: Event) -> bytes:
-    """One event as text/event-stream."""
+def write_event(mark: bytes, event: Event) -> bytes:
+    """One event as text/event-stream; its id is a cursor (core/cursors.py)."""
     if isinstance(event, Delta):
         data = b'{"text":%b}' % msgspec.json.encode(event.text)
-        return sse.encode("delta", data, event_id=event.offset)
+        return sse.encode("delta", data, event_id=b"%b:%d" % (mark, event.offset))
     if isinstance(event, Reasoning):
         return sse.encode("reasoning", b'{"text":%b}' % msgspec.json.encode(event.text))
     if isinstance(event, CallPiece):
@@ -63,9 +63,18 @@ def write_event(event: Event) -> bytes:
     if isinstance(event, KeepAlive):
         return _KEEP_ALIVE
     if isinstance(event, Started):
-        ids = msgspec.json.encode(event.ids)
-        return b"retry: 2000\n" + sse.encode("started", ids, event_id=event.offset)
-    return sse.encode(event.ending, _ending_data(event), event_id=event.offset)
+        data = _started_data(event)
+        return b"retry: 2000\n" + sse.encode(
+            "started", data, event_id=b"%b:%d" % (mark, event.offset)
+        )
+    return sse.encode(event.ending, _ending_data(event), event_id=b"%b:end" % mark)
+
+
+def _started_data(event: Started) -> bytes:
+    ids = msgspec.json.encode(event.ids)
+    if event.user_message is None:
+        return ids
+    return b'%b,"user_message":%b}' % (ids[:-1], event.user_message)
 
 
 def _ending_data(event: Ended) -> bytes:

@@ -9,6 +9,7 @@ from flask import Request, Response
 from msgspec.structs import replace
 
 from chat.core.credentials import Caller
+from chat.core.cursors import read_cursor
 from chat.core.events import Started
 from chat.core.messages import Ask, ChatRef
 from chat.core.sent import Sent
@@ -18,9 +19,10 @@ from chat.models.titles import Titles
 from chat.turns.producer import Producer
 from chat.turns.reader import Reader
 from chat.turns.turns import Turns
+from chat.turns.waiting import Waiting
 from chat.web.access_log import entry_of
 from chat.web.dialects import Dialect
-from chat.web.headers import header, pause_for, read_if_match, read_repeat
+from chat.web.headers import header, last_event_id, read_if_match, read_repeat
 from chat.web.live.handover import HandedOver, take_socket
 from chat.web.live.response import RequestContext, Turn, TurnResponse, write_stored
 
@@ -64,8 +66,10 @@ class Talk:
             must_exist=must_exist,
         )
 
+        cursor = read_cursor(last_event_id(request))
+
         def begin() -> Turn:
-            return self._turns.begin(caller, chat, ask, pause_for(request), sent)
+            return self._turns.begin(caller, chat, ask, cursor, sent)
 
         context = RequestContext(
             entry_of(request),
@@ -88,9 +92,11 @@ class Talk:
         """The relay drives it if there is more to come and it can have the client's socket."""
         answer = TurnResponse(context, turn)
         if self._relay:
-            quick = isinstance(turn, Producer) and not (context.stream or context.accept)
-            goes_on = answer.drive_for(_QUICK_SECONDS if quick else 0.0)
-            if goes_on and (client := take_socket(request.environ)):
+            if not isinstance(turn, Waiting):
+                quick = isinstance(turn, Producer) and not (context.stream or context.accept)
+                answer.drive_for(_QUICK_SECONDS if quick else 0.0)
+            if not turn.ended and (client := take_socket(request.environ)):
+                answer.wake = partial(self._relay.wake, answer)
                 response = HandedOver(self._relay, answer, client, 200)
                 answer.use_socket(request.environ["SERVER_PROTOCOL"], response.headers)
                 return response

@@ -7,6 +7,7 @@ writes the head and frames the body (RFC 9112); else the server does.
 
 from collections.abc import Callable
 from email.utils import formatdate
+from functools import partial
 from http import HTTPStatus
 from time import monotonic
 from typing import Literal
@@ -14,18 +15,20 @@ from typing import Literal
 import msgspec
 from werkzeug.datastructures import Headers
 
+from chat.core.cursors import mark_of
 from chat.core.errors import ChatkeepError
 from chat.core.events import Event, Started
 from chat.core.messages import find_ref, read_answer
 from chat.host.flow import Wait, pump, run_to_end
 from chat.turns.producer import Producer
 from chat.turns.reader import Reader
+from chat.turns.waiting import Waiting
 from chat.web.access_log import RequestEntry
 from chat.web.dialects import Dialect
 from chat.web.routes import JSON
 
 _STREAM_HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
-Turn = Producer | Reader
+Turn = Producer | Reader | Waiting
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -55,9 +58,8 @@ class TurnResponse:
         self.ended = False
         self.head: Head | None = None
         self._context = context
-        self._write_event = context.dialect.write_event
         self._events: list[Event] = []  # before there is a head
-        self._head_due_at = monotonic() + context.keepalive_seconds
+        self.wake: Callable[[], object] = lambda: None  # how another thread says that there is work
         self._framing: Literal["server", "chunked", "close"] = "server"
         self._protocol, self._common_headers = "", Headers()
         self._set_turn(turn)
@@ -65,15 +67,22 @@ class TurnResponse:
     def _set_turn(self, turn: Turn) -> None:
         self._turn = turn
         self.needs_client, self.max_backlog = turn.needs_client, turn.max_backlog
+        self._head_due_at = monotonic() + self._context.keepalive_seconds
+        if isinstance(turn, Waiting):
+            turn.wake = self._wake
+            return
+        self._write_event = partial(self._context.dialect.write_event, mark_of(turn.ref).encode())
         if isinstance(turn, Producer):
-            ids = turn.started.ids
-            self._context.entry.chat, self._context.entry.turn = ids.chat_id, ids.turn_id
+            self._context.entry.chat = turn.chat.id
+            self._context.entry.turn = turn.ref.turn_id
 
-    def drive_for(self, seconds: float) -> bool:
-        """Drive the turn for a moment, before it is known who answers; whether it goes on."""
+    def _wake(self) -> None:
+        self.wake()
+
+    def drive_for(self, seconds: float) -> None:
+        """Drive the turn for a moment, before it is known who answers."""
         for events in pump(self._turn, until=monotonic() + seconds):
             self._events += events
-        return not self._turn.ended
 
     def use_socket(self, protocol: str, headers: Headers) -> None:
         """From now on write the head as well, for a client of this protocol, with these headers."""
@@ -88,13 +97,16 @@ class TurnResponse:
         return self._write(self._turn.on_readable())
 
     def work(self) -> bytes:
-        return self._write([] if self._turn.ended else self._turn.work())
+        events = [] if self._turn.ended else self._turn.work()
+        if isinstance(self._turn, Waiting) and self._turn.turn:
+            self._set_turn(self._turn.turn)
+        return self._write(events)
 
     def finish(self) -> None:
-        """Drive a turn to its end without a client, so that it is stored; a reader just leaves."""
+        """Drive a turn to its end without a client, so that it is stored; all others just leave."""
         turn, context = self._turn, self._context
-        if isinstance(turn, Reader):
-            turn.hang_up()
+        if not isinstance(turn, Producer):
+            turn.leave()
             return
         run_to_end(turn)
         assert turn.ended
@@ -103,22 +115,28 @@ class TurnResponse:
             context.on_stored(bytes(turn.ended.message))
 
     def _write(self, events: list[Event]) -> bytes:
-        if self._context.accept:
-            return self._accept(self._context.accept)
+        if self._context.accept and not (isinstance(self._turn, Waiting) or self._is_refused):
+            return self._accept(self._context.accept, self._turn.started)
         if self.head:
             return self._frame(b"".join(map(self._write_event, events)))
         self._events += events
         # A stream begins in time for its first keep-alive.
         can_begin = self._turn.answering or monotonic() >= self._head_due_at
-        if self._turn.ended or (self._context.stream and can_begin):
+        if self._turn.ended or (
+            self._context.stream and can_begin and not isinstance(self._turn, Waiting)
+        ):
             return self._begin()
         return b""
 
-    def _accept(self, accept: Callable[[Started], object]) -> bytes:
+    @property
+    def _is_refused(self) -> bool:
+        return self.head is None and self._turn.error is not None
+
+    def _accept(self, accept: Callable[[Started], object], started: Started) -> bytes:
         """Answer at once, and go on for nobody until the turn is stored."""
         head, body = self.head, b""
         if head is None:
-            body = msgspec.json.encode(accept(self._turn.started))
+            body = msgspec.json.encode(accept(started))
             length = {"Content-Length": str(len(body))}
             own = length if self._framing == "server" else {}
             body = self._begin_whole(Head(200, {"Content-Type": JSON} | own), body)
@@ -131,14 +149,16 @@ class TurnResponse:
         try:
             if turn.error:
                 raise turn.error
+            assert not isinstance(turn, Waiting)  # it ends with an error, or as another one
             if context.stream:
-                return self._begin_stream()
+                return self._begin_stream(turn)
             if turn.ended and turn.ended.message:
                 head, body = write_stored(context.dialect, bytes(turn.ended.message))
                 return self._begin_whole(
                     Head(head.status, head.headers | self._turn_headers()), body
                 )
             assert context.begin
+            self.finish()  # a reader leaves
             self._set_turn(context.begin())  # the turn that this one repeats has failed
             return b""
         except ChatkeepError as problem:
@@ -148,12 +168,12 @@ class TurnResponse:
                 Head(error.status, {"Content-Type": JSON} | error.headers), body
             )
 
-    def _begin_stream(self) -> bytes:
+    def _begin_stream(self, turn: Producer | Reader) -> bytes:
         dialect = self._context.dialect
         headers = _STREAM_HEADERS | {"Content-Type": dialect.stream_type} | self._turn_headers()
         self._open(Head(dialect.answer_status, headers))
         chunked = {"Transfer-Encoding": "chunked"} if self._framing == "chunked" else {}
-        events = [self._turn.started, *self._events]
+        events = [*turn.opening, *self._events]
         return self._head_bytes(chunked) + self._frame(b"".join(map(self._write_event, events)))
 
     def _begin_whole(self, head: Head, body: bytes) -> bytes:
@@ -185,7 +205,7 @@ class TurnResponse:
 
     def _turn_headers(self) -> dict[str, str]:
         """The rate limit, and what took how long, of a turn that this instance drives."""
-        if isinstance(self._turn, Reader):
+        if not isinstance(self._turn, Producer):
             return {}
         timing = _server_timing(self._turn, self._context)
         return {"Server-Timing": timing} | self._turn.rate_status.headers()

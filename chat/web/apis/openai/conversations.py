@@ -14,7 +14,6 @@ from chat.turns.items import remove_item
 from chat.web.apis.openai.base import OpenAiRoutes, list_page
 from chat.web.dialects import OBJECT, Body, Schema
 from chat.web.dialects.openai.items import read_input, write_items
-from chat.web.headers import pause_for
 from chat.web.routes import Route, check_chat_id, json_response
 
 _MAX_ITEMS = 20
@@ -49,7 +48,7 @@ class ConversationRoutes(OpenAiRoutes):
         if metadata:
             self._chats.patch(chat, {"metadata": msgspec.json.encode(metadata).decode()})
         if entries:
-            self._turns.add(caller, chat, entries, pause_for(request))
+            self._turns.add(caller, chat, entries)
         return json_response(_write(self._load_conversation(caller, chat.id)))
 
     def get_conversation(
@@ -92,7 +91,7 @@ class ConversationRoutes(OpenAiRoutes):
         if not entries:
             raise InvalidRequest("`items` is missing.", param="items", code="missing_field")
         chat = ChatRef(caller.owner, conversation_id)
-        ref = self._turns.add(caller, chat, entries, pause_for(request))
+        ref = self._turns.add(caller, chat, entries)
         items = self._items(caller, conversation_id)
         own = ref.user_message_id.removeprefix("msg_")
         added = [item for item in items if own in item["id"]]

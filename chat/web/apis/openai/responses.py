@@ -9,6 +9,7 @@ from flask import Request, Response
 from msgspec.structs import replace
 
 from chat.core.credentials import Caller
+from chat.core.cursors import Cursor
 from chat.core.entries import turn_of
 from chat.core.errors import InvalidRequest, NotFound
 from chat.core.messages import (
@@ -105,7 +106,8 @@ class ResponseRoutes(OpenAiRoutes):
         writer = ResponseWriter(model, found.created, found.echo, after=after, single=after < 0)
         length = len(found.answer.content) if found.answer else last
         offset = min(writer.first_offset, length)
-        reader = self._turns.resume(found.chat, found.ref.turn_id, offset)
+        cursor = Cursor("", offset)
+        reader = self._turns.resume(found.chat, found.ref.turn_id, cursor, strict=False)
         assert reader is not None
         return self._talk.follow(request, _dialect(writer, found.echo), reader)
 
@@ -187,12 +189,12 @@ class ResponseRoutes(OpenAiRoutes):
     def _find_failed(self, chat: ChatRef, ref: TurnRef) -> FoundResponse | None:
         """For a while, the log of a turn that failed is there."""
         try:
-            reader = self._turns.resume(chat, ref.turn_id, 0)
+            reader = self._turns.resume(chat, ref.turn_id, None, strict=False)
         except NotFound:
             return None
         assert reader is not None
         run_to_end(reader)
-        reader.hang_up()
+        reader.leave()
         if not reader.ended or not reader.ended.error:
             return None
         return FoundResponse(chat, ref, Ask(content=msgspec.Raw(b'""')), None, -1)

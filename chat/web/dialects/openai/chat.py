@@ -169,7 +169,7 @@ class ChunkWriter:
         self._head = self._text_head = b""
         self._calls_sent: set[int] = set()
 
-    def write(self, event: Event) -> bytes:
+    def write(self, mark: bytes, event: Event) -> bytes:
         """One event as chunks."""
         if isinstance(event, Delta):
             text = msgspec.json.encode(event.text)

@@ -56,7 +56,7 @@ class ResponseWriter:
         """The character from which on the text is wanted."""
         return max(0, self._after - self.text_begins)
 
-    def write(self, event: Event) -> bytes:
+    def write(self, mark: bytes, event: Event) -> bytes:
         """One event of a turn."""
         match event:
             case Delta():
