@@ -76,7 +76,7 @@ def build(settings: Settings) -> Router:
     relay = (
         Relay(keepalive_seconds, settings.client_timeout_seconds, threads) if threads > 1 else None
     )
-    talk = Talk(turns, Titles(chats, settings), keepalive_seconds, relay)
+    talk = Talk(turns, Titles(chats, history, settings), vault, keepalive_seconds, relay)
     max_bytes, attempts = settings.max_body_bytes, Attempts()
     agent_auth = AgentAuth(settings, attempts)
     routes = [

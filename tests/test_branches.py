@@ -115,7 +115,7 @@ def test_an_edit_is_a_turn_with_a_parent(client: Client, model: ModelServer, cha
     assert client.get(f"/{chat_id}").json["message_count"] == 8
     client.say(chat_id, "four")
     assert len(model.requests[-1].body["messages"]) == 5
-    assert client.get(f"/{chat_id}/chat").headers["ETag"] == '"10"'
+    assert client.get(f"/{chat_id}/chat").headers["ETag"].endswith('.10"')
 
 
 def test_a_branch_comes_in_pages(client: Client, chat_id: str) -> None:

@@ -10,6 +10,7 @@ from tests.harness import Client, Function, StartFunction
 from tests.traces import traces_of
 
 ID = {"msg": re.compile(r"msg_[0-9a-f]{25,}"), "turn": re.compile(r"turn_[0-9a-f]{25,}")}
+ETAG = re.compile(r'"[0-9a-f]{8}\.2"')
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
@@ -43,7 +44,7 @@ def test_an_unstreamed_turn_answers_with_the_assistants_message(
     assert message["chat_id"] == chat_id
     assert ID["msg"].fullmatch(message["id"]) and ID["turn"].fullmatch(message["turn_id"])
     assert TIME.fullmatch(message["created_at"])
-    assert reply.headers["ETag"] == '"2"'
+    assert ETAG.fullmatch(reply.headers["ETag"])
     assert re.fullmatch(
         r"auth;dur=[\d.]+, store;dur=[\d.]+, upstream;dur=[\d.]+, total;dur=[\d.]+",
         reply.headers["Server-Timing"],
@@ -185,8 +186,10 @@ def test_a_known_revision_is_not_sent_again(client: Client, chat_id: str) -> Non
     client.say(chat_id, "a")
     first = client.get(f"/{chat_id}/chat")
     again = client.get(f"/{chat_id}/chat", If_None_Match=first.headers["ETag"])
-    assert (again.status, again.body, again.headers["ETag"]) == (304, b"", '"2"')
-    assert client.get(f"/{chat_id}/chat", If_None_Match='"1", W/"2"').status == 304
+    etag = first.headers["ETag"]
+    assert (again.status, again.body, again.headers["ETag"]) == (304, b"", etag)
+    assert client.get(f"/{chat_id}/chat", If_None_Match=f'"1", W/{etag}').status == 304
+    assert client.get(f"/{chat_id}/chat", If_None_Match='"2"').status == 200
     client.say(chat_id, "b")
     assert client.get(f"/{chat_id}/chat", If_None_Match=first.headers["ETag"]).status == 200
 
@@ -209,7 +212,7 @@ def test_a_chat_is_described_and_changed(client: Client, model: ModelServer, cha
         "PATCH", f"/{chat_id}", {"title": "T", "model": "m", "system": "s", "metadata": {"k": 1}}
     )
     chat = reply.json
-    assert reply.status == 200 and reply.headers["ETag"] == '"2"'
+    assert reply.status == 200 and ETAG.fullmatch(reply.headers["ETag"])
     assert TIME.fullmatch(chat.pop("created_at")) and TIME.fullmatch(chat.pop("updated_at"))
     usage = chat.pop("usage")
     assert chat == {

@@ -28,7 +28,8 @@ def test_a_repeated_message_is_not_said_twice(
     first = client.post(f"/{chat_id}/chat", {"content": "x"}, Idempotency_Key="k1")
     for other in (client, b):
         again = other.post(f"/{chat_id}/chat", {"content": "x"}, Idempotency_Key="k1")
-        assert (again.status, again.body, again.headers["ETag"]) == (200, first.body, '"2"')
+        assert (again.status, again.body) == (200, first.body)
+        assert again.headers["ETag"] == first.headers["ETag"]
     assert len(model.requests) == 1
     assert (
         b.post(f"/{chat_id}/chat", {"content": "x"}, Idempotency_Key="k2").json["id"]
@@ -134,7 +135,8 @@ def test_if_match_lets_a_turn_run_only_on_what_its_device_has_seen(
     assert b.post(f"/{chat_id}/chat", {"content": "two"}, If_Match=etag).status == 200
     stale = client.post(f"/{chat_id}/chat", {"content": "three"}, If_Match=etag)
     history = client.get(f"/{chat_id}/chat").json
-    assert (stale.status, stale.code, stale.headers["ETag"]) == (412, "chat_changed", '"4"')
+    assert (stale.status, stale.code) == (412, "chat_changed")
+    assert stale.headers["ETag"] == client.get(f"/{chat_id}/chat").headers["ETag"]
     assert stale.json["messages"] == history[2:] and len(history) == 4
     assert (
         client.post(f"/{chat_id}/chat", {"content": "three"}, If_Match=stale.headers["ETag"]).status
@@ -148,7 +150,7 @@ def test_if_match_may_name_the_empty_chat_and_anything(client: Client, chat_id: 
     assert client.post(f"/{chat_id}/chat", {"content": "x"}, If_Match="*").status == 200
     assert client.post(f"/{chat_id}/chat", {"content": "x"}, If_Match='"99"').status == 412
     assert_error(
-        client.post(f"/{chat_id}/chat", {"content": "x"}, If_Match='"abc"'),
+        client.post(f"/{chat_id}/chat", {"content": "x"}, If_Match='"a b"'),
         400,
         "invalid_field",
         "If-Match",

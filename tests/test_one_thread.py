@@ -52,7 +52,7 @@ def test_an_unstreamed_answer_has_its_revision(
     model.enqueue(Answer(pieces=["all ", "at once"], hang=0.6))
     reply = client.say(chat_id, "x")
     assert (reply.status, reply.json["content"]) == (200, "all at once")
-    assert reply.headers["ETag"] == '"2"' and "upstream" in reply.headers["Server-Timing"]
+    assert reply.headers["ETag"].endswith('.2"') and "upstream" in reply.headers["Server-Timing"]
 
 
 def test_silence_is_filled_with_keep_alives(

@@ -41,7 +41,6 @@ def assert_nothing_comes_of_it(client: Client, chat_id: str, count: int = 0) -> 
     ), client.get(f"/{chat_id}/chat").body
 
 
-@pytest.mark.xfail(strict=True, reason="C1: the deadline lies after the time-out")
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_message_that_met_a_short_freeze_is_answered_or_leaves_nothing(
     start: Any, model: ModelServer, own_redis: RedisServer, chat_id: str, stream: bool
@@ -69,7 +68,6 @@ def test_a_message_that_met_a_short_freeze_is_answered_or_leaves_nothing(
     assert len(model.requests) == 4 + sum(reply.status == 200 for reply in replies)
 
 
-@pytest.mark.xfail(strict=True, reason="C1: no deadline before first contact")
 def test_the_first_message_of_an_instance_whose_redis_is_away_leaves_nothing(
     start: Any, model: ModelServer, own_redis: RedisServer, chat_id: str
 ) -> None:
@@ -83,7 +81,6 @@ def test_the_first_message_of_an_instance_whose_redis_is_away_leaves_nothing(
     assert len(model.requests) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="C1: patch and create know no deadline")
 def test_what_was_refused_during_a_freeze_is_not_done_after_it(
     start: Any, own_redis: RedisServer, chat_id: str
 ) -> None:
@@ -106,7 +103,7 @@ def test_what_was_refused_during_a_freeze_is_not_done_after_it(
 
 @pytest.mark.parametrize(
     "losses",
-    [1, pytest.param(2, marks=pytest.mark.xfail(strict=True, reason="C1: it stays begun"))],
+    [1, 2],
 )
 def test_a_begin_whose_reply_was_lost_is_retried_or_taken_back(
     start: Any, model: ModelServer, own_redis: RedisServer, chat_id: str, losses: int
@@ -124,7 +121,6 @@ def test_a_begin_whose_reply_was_lost_is_retried_or_taken_back(
             assert_nothing_comes_of_it(client, chat_id, count=2)
 
 
-@pytest.mark.xfail(strict=True, reason="C4: it begins again")
 @pytest.mark.parametrize("how", ["stop", "delete", "rollback"])
 def test_a_begin_that_is_sent_twice_does_not_begin_what_was_ended_in_between(
     start: Any, model: ModelServer, own_redis: RedisServer, chat_id: str, how: str
@@ -158,7 +154,6 @@ def test_a_begin_that_is_sent_twice_does_not_begin_what_was_ended_in_between(
         assert said == {"stop": ["x", "marked-words"], "delete": []}.get(how, ["x", "instead"])
 
 
-@pytest.mark.xfail(strict=True, reason="C2: what is not ours is not caught")
 def test_json_that_is_nested_deeper_than_python_likes_is_refused_and_leaves_the_chat_free(
     start: Any, model: ModelServer, own_redis: RedisServer, chat_id: str
 ) -> None:
@@ -203,7 +198,6 @@ def _active_turn(redis: RedisServer, chat_id: str) -> bool:
     return any(f":chat:{chat_id}".encode() in key for key in redis.client().keys("*"))
 
 
-@pytest.mark.xfail(strict=True, reason="C5: unpack of too many")
 @pytest.mark.parametrize("path", ["/{}", "/me"])
 def test_a_chat_with_eight_thousand_ended_logs_can_be_deleted(
     start: Any, own_redis: RedisServer, chat_id: str, path: str
@@ -239,7 +233,6 @@ def test_a_user_who_has_never_been_is_refused_without_waiting_for_redis_twice(
     assert_nothing_comes_of_it(user, chat_id)
 
 
-@pytest.mark.xfail(strict=True, reason="C1: nobody takes it back")
 def test_an_answer_that_could_not_be_stored_says_so_and_is_not_stored_later(
     start: Any, model: ModelServer, own_redis: RedisServer, chat_id: str, gate: threading.Event
 ) -> None:

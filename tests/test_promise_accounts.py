@@ -47,7 +47,6 @@ def mentions(redis: RedisServer, owner: str, chat_id: str) -> list[bytes]:
     return [key for key in keys if part in key + repr(read[client.type(key)](key)).encode()]
 
 
-@pytest.mark.xfail(strict=True, reason="D1: delete books nothing")
 def test_a_turn_that_delete_takes_away_from_others_is_stopped_and_booked(
     start: Any, model: ModelServer, own_redis: RedisServer, chat_id: str
 ) -> None:
@@ -108,7 +107,6 @@ def test_whoever_ends_a_running_turn_books_it_and_leaves_nothing_of_it(
     assert [user.say(f"{chat_id}-{n}", "x").status for n in range(2)] == [200] * 2
 
 
-@pytest.mark.xfail(strict=True, reason="D2: a string is searched")
 def test_the_turns_of_an_owner_that_run_at_once_are_found_in_constant_time(
     start: Any, model: ModelServer, own_redis: RedisServer, chat_id: str, gate: threading.Event
 ) -> None:
@@ -135,7 +133,6 @@ def _cpu_seconds(redis: RedisServer) -> float:
     return int(fields[11]) / 100
 
 
-@pytest.mark.xfail(strict=True, reason="D3: nothing is reserved")
 def test_a_budget_holds_when_many_turns_come_at_once_and_is_settled_at_their_end(
     start: Any, model: ModelServer, chat_id: str, gate: threading.Event
 ) -> None:
@@ -163,7 +160,6 @@ def test_what_was_reserved_is_free_again_when_the_model_refused(
     assert [user.say(chat_id, "x").status for _ in range(4)] == [502, 502, 502, 200]
 
 
-@pytest.mark.xfail(strict=True, reason="D3: each call has the whole limit")
 def test_autocontinue_shares_one_limit_of_the_answer(
     start: Any, model: ModelServer, chat_id: str
 ) -> None:
@@ -175,7 +171,6 @@ def test_autocontinue_shares_one_limit_of_the_answer(
     assert [request.body["max_tokens"] for request in model.requests] == [100, 60, 20]
 
 
-@pytest.mark.xfail(strict=True, reason="D3: nothing is known of it")
 def test_an_unstreamed_turn_that_is_stopped_near_its_end_is_booked_as_what_it_may_have_used(
     start: Any, model: ModelServer, chat_id: str, gate: threading.Event
 ) -> None:
@@ -191,7 +186,6 @@ def test_an_unstreamed_turn_that_is_stopped_near_its_end_is_booked_as_what_it_ma
     assert wait_until(lambda: used_today(user)["total_tokens"] >= 399, 2), used_today(user)
 
 
-@pytest.mark.xfail(strict=True, reason="D3: titles are not booked")
 def test_the_model_call_for_a_title_is_booked(start: Any, model: ModelServer, chat_id: str) -> None:
     function = start(TITLES="model", DAILY_TOKEN_BUDGET="100000")
     _, user = new_user(function.client.base)

@@ -35,7 +35,6 @@ def _say_and_join(
     return [first, joined]
 
 
-@pytest.mark.xfail(strict=True, reason="B1: it runs again because the turn is gone")
 def test_a_joined_repeat_does_not_bring_a_deleted_chat_back(
     client: Client, b: Client, model: ModelServer, chat_id: str, gate: threading.Event
 ) -> None:
@@ -47,7 +46,6 @@ def test_a_joined_repeat_does_not_bring_a_deleted_chat_back(
     assert len(model.requests) == 1 and client.get(f"/{chat_id}").status == 404
 
 
-@pytest.mark.xfail(strict=True, reason="B1: it runs again because the turn is gone")
 def test_a_joined_repeat_does_not_run_after_its_turn_was_rolled_back(
     client: Client, b: Client, model: ModelServer, chat_id: str, gate: threading.Event
 ) -> None:
@@ -60,7 +58,6 @@ def test_a_joined_repeat_does_not_run_after_its_turn_was_rolled_back(
     assert said(client, chat_id) == ["never mind"] and len(model.requests) == 2
 
 
-@pytest.mark.xfail(strict=True, reason="B1: drop forgets the key")
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_repeat_after_a_rollback_does_not_run(
     client: Client, b: Client, model: ModelServer, chat_id: str, stream: bool, gate: threading.Event
@@ -80,7 +77,6 @@ def test_a_repeat_after_a_rollback_does_not_run(
     assert said(client, chat_id) == ["never mind"] and len(model.requests) == 2
 
 
-@pytest.mark.xfail(strict=True, reason="D4: delete forgets the keys")
 @pytest.mark.parametrize("path", ["/{}", "/{}/chat", "/conversations/{}", "/conversations/all"])
 def test_a_message_that_was_delivered_does_not_run_again_after_its_chat_was_deleted(
     start_briefly: Any, model: ModelServer, own_redis: RedisServer, chat_id: str, path: str
@@ -100,7 +96,7 @@ def test_a_message_that_was_delivered_does_not_run_again_after_its_chat_was_dele
 @pytest.mark.parametrize(
     "stream",
     [
-        pytest.param(False, marks=pytest.mark.xfail(strict=True, reason="B2: it recurses")),
+        False,
         True,
     ],
 )
@@ -120,7 +116,6 @@ def test_a_repeat_whose_answer_has_vanished_takes_bounded_work_and_does_not_run(
     assert len(model.requests) == 1 and "Traceback" not in function.log.read_text()
 
 
-@pytest.mark.xfail(strict=True, reason="B3: the bytes are compared")
 def test_the_same_message_encoded_in_another_way_is_the_same_message(
     client: Client, b: Client, model: ModelServer, chat_id: str
 ) -> None:

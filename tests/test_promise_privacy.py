@@ -54,7 +54,6 @@ class SharedCache:
         return reply.json
 
 
-@pytest.mark.xfail(strict=True, reason="A1: an ETag is a bare count")
 def test_a_browser_that_two_people_use_never_shows_one_what_the_other_said(
     user: Client, other: Client
 ) -> None:
@@ -66,7 +65,6 @@ def test_a_browser_that_two_people_use_never_shows_one_what_the_other_said(
     assert cache.get(user, "/main/chat")[0]["content"] == "mine"
 
 
-@pytest.mark.xfail(strict=True, reason="A1: no Vary")
 @pytest.mark.parametrize(
     "path",
     "/{}/chat /{} /chats /me /me/export /{}/chat/stream /conversations"
@@ -77,7 +75,6 @@ def test_an_answer_with_content_says_whom_it_is_for(user: Client, chat_id: str, 
     assert_private(user.get(path.format(chat_id)))
 
 
-@pytest.mark.xfail(strict=True, reason="A1: no Vary")
 def test_an_answer_to_a_message_says_whom_it_is_for(user: Client, chat_id: str) -> None:
     for stream in (False, True):
         assert_private(user.say(chat_id, "x", stream=stream))
@@ -98,7 +95,6 @@ def assert_private(reply: Reply) -> None:
         assert "no-store" in kept or ("private" in kept and "ETag" in reply.headers), kept
 
 
-@pytest.mark.xfail(strict=True, reason="A1: an ETag is a bare count")
 def test_an_etag_is_the_mark_of_the_chat_and_a_revision_that_grows(
     user: Client, other: Client, chat_id: str
 ) -> None:
@@ -112,7 +108,6 @@ def test_an_etag_is_the_mark_of_the_chat_and_a_revision_that_grows(
     assert mark_of(user.say(f"{chat_id}-2", "x")) != mark
 
 
-@pytest.mark.xfail(strict=True, reason="A2: the count begins again")
 def test_the_etag_of_a_deleted_chat_matches_none_that_follows(user: Client, chat_id: str) -> None:
     old = user.say(chat_id, "the old one").headers["ETag"]
     user.request("DELETE", f"/{chat_id}")
@@ -126,7 +121,6 @@ def test_the_etag_of_a_deleted_chat_matches_none_that_follows(user: Client, chat
     assert [m["content"] for m in refused.json["messages"]][:1] == ["the new one"]
 
 
-@pytest.mark.xfail(strict=True, reason="A2: an ETag is a bare count")
 def test_the_etag_of_anothers_chat_is_no_ground_to_speak_on(
     user: Client, other: Client, chat_id: str
 ) -> None:
@@ -144,7 +138,6 @@ def test_the_etag_of_a_chat_that_is_not_there_lets_the_first_message_in_and_no_s
     assert user.post(f"/{chat_id}/chat", {"content": "x"}, If_Match=etag).status == 412
 
 
-@pytest.mark.xfail(strict=True, reason="A3: title.lua has no fence")
 def test_a_title_that_comes_late_belongs_to_the_chat_that_was(
     start_briefly: Any, model: ModelServer, chat_id: str, gate: threading.Event
 ) -> None:
@@ -185,7 +178,6 @@ def _everything_of(redis: RedisServer, part: str) -> bytes:
     return b"\n".join(found)
 
 
-@pytest.mark.xfail(strict=True, reason="A4: a plain SHA-256")
 @pytest.mark.parametrize("header", ["Idempotency_Key", "X_Stainless_Retry_Count"])
 def test_what_is_kept_of_a_repeat_does_not_let_anybody_guess_the_message(
     start_briefly: Any, model: ModelServer, own_redis: RedisServer, header: str
@@ -203,7 +195,6 @@ def test_what_is_kept_of_a_repeat_does_not_let_anybody_guess_the_message(
             assert hashed(form.encode()).hexdigest()[:12].encode() not in kept, (hashed, form)
 
 
-@pytest.mark.xfail(strict=True, reason="A4: a plain SHA-256")
 def test_what_is_kept_of_a_repeat_differs_from_owner_to_owner(
     start_briefly: Any, model: ModelServer, own_redis: RedisServer
 ) -> None:

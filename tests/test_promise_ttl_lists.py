@@ -48,7 +48,6 @@ def assert_lives_whole(redis: RedisServer, chat_id: str, least_ms: int) -> None:
     assert min(lifetimes) >= least_ms, lifetimes
 
 
-@pytest.mark.xfail(strict=True, reason="F1: beat does not renew")
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_turn_that_is_longer_than_the_life_of_a_chat_is_kept(
     start: Any, model: ModelServer, chat_id: str, stream: bool
@@ -61,12 +60,7 @@ def test_a_turn_that_is_longer_than_the_life_of_a_chat_is_kept(
     assert [m["content"] for m in client.get(f"/{chat_id}/chat").json] == ["x", "slow and whole"]
 
 
-F2 = pytest.mark.xfail(strict=True, reason="F2: begin renews the hash, not the list")
-
-
-@pytest.mark.parametrize(
-    "what", ["turn", pytest.param("refused turn", marks=F2), "rename", "empty"]
-)
+@pytest.mark.parametrize("what", ["turn", "refused turn", "rename", "empty"])
 def test_whatever_renews_a_chat_renews_all_of_it(
     start: Any, model: ModelServer, own_redis: RedisServer, chat_id: str, what: str
 ) -> None:
@@ -88,7 +82,6 @@ def test_whatever_renews_a_chat_renews_all_of_it(
     assert_lives_whole(own_redis, chat_id, 0)
 
 
-@pytest.mark.xfail(strict=True, reason="F2: begin renews the hash, not the list")
 def test_a_running_turn_keeps_its_whole_chat_alive(
     start: Any, model: ModelServer, own_redis: RedisServer, chat_id: str, gate: threading.Event
 ) -> None:
@@ -205,7 +198,6 @@ def test_a_chat_that_begins_with_a_picture_gets_a_title(client: Client, chat_id:
     assert client.get(f"/{chat_id}").json["title"]
 
 
-@pytest.mark.xfail(strict=True, reason="G2: it is made at its end")
 def test_a_chat_is_there_from_its_first_message_on(
     client: Client, b: Client, model: ModelServer, chat_id: str, gate: threading.Event
 ) -> None:
@@ -223,9 +215,7 @@ def test_a_chat_is_there_from_its_first_message_on(
     assert client.get(f"/{chat_id}").json["message_count"] == 2
 
 
-@pytest.mark.parametrize(
-    "turn", [pytest.param(1, marks=pytest.mark.xfail(strict=True, reason="G2: no chat yet")), 2]
-)
+@pytest.mark.parametrize("turn", [1, 2])
 def test_the_message_that_is_being_answered_is_shown_to_all(
     client: Client, b: Client, model: ModelServer, chat_id: str, turn: int, gate: threading.Event
 ) -> None:
@@ -256,7 +246,6 @@ def test_a_first_turn_that_leaves_nothing_leaves_no_chat(
     assert [key for key in traces_of(redis_server, chat_id) if ":log:" not in key] == []
 
 
-@pytest.mark.xfail(strict=True, reason="G2: it is made at its end")
 def test_a_chat_that_was_renamed_in_its_first_turn_outlives_the_failure_of_that_turn(
     client: Client, b: Client, model: ModelServer, chat_id: str, gate: threading.Event
 ) -> None:

@@ -179,7 +179,7 @@ def test_who_waits_for_a_silent_model_waits_without_a_thread(
     assert [r.status for r in replies] == [200] * 24
     assert {r.events[-1].data["content"] for r in replies[::2]} == {"late"}
     assert {r.json["content"] for r in replies[1::2]} == {"late"}
-    assert {r.headers["ETag"] for r in replies[1::2]} == {'"2"'}
+    assert {r.headers["ETag"].partition(".")[2] for r in replies[1::2]} == {'2"'}
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -12,7 +12,9 @@ from dev.redis_server import RedisCluster, RedisServer
 from tests.harness import ROOT
 
 LUA = sorted((ROOT / "chat/store/lua").rglob("*.lua"))
-CHAT = {"chat": "ck:{scripts}:chat:x"}
+CHAT = {name: f"ck:{{scripts}}:{name}:x" for name in ("chat", "history", "once", "running")}
+ARGS: dict[str, Any] = {"nonce": "n", "chat_id": "x", "until_ms": 5, "keep_ms": 0}
+WITHOUT_NONCE = {name: value for name, value in ARGS.items() if name != "nonce"}
 
 
 @pytest.fixture
@@ -57,12 +59,12 @@ def test_a_malformed_header_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     "keys, args, wrong",
     [
-        ({}, {"nonce": "n", "until_ms": 1}, "'chat' is missing"),
-        (CHAT, {"until_ms": 1}, "'nonce' is missing"),
-        (CHAT, {"nonce": "n", "until_ms": 1, "ttl_ms": 1}, "'ttl_ms' is unknown"),
-        (CHAT | {"log": "x"}, {"nonce": "n", "until_ms": 1}, "'log' is unknown"),
-        (CHAT, {"nonce": "n", "until": 1}, "'until_ms' is missing"),
-        (CHAT, {"nonce": "n", "until_ms": 1, "": 1}, "'' is unknown"),
+        ({}, ARGS, "'chat' is missing"),
+        (CHAT, WITHOUT_NONCE, "'nonce' is missing"),
+        (CHAT, ARGS | {"ttl_ms": 1}, "'ttl_ms' is unknown"),
+        (CHAT | {"log": "x"}, ARGS, "'log' is unknown"),
+        (CHAT, WITHOUT_NONCE | {"non": 1}, "'nonce' is missing"),
+        (CHAT, ARGS | {"": 1}, "'' is unknown"),
     ],
 )
 def test_a_missing_or_unknown_name_is_refused_when_called(
@@ -81,7 +83,7 @@ def test_text_is_not_taken_for_a_list(store: Store) -> None:
 def test_names_may_be_given_in_any_order(store: Store, redis_server: RedisServer) -> None:
     redis = redis_server.client()
     redis.hset(CHAT["chat"], "turn", "n")
-    assert store.run("beat", CHAT, until_ms=5, nonce="n") == 1
+    assert store.run("beat", CHAT, **dict(reversed(ARGS.items()))) == 1
     assert redis.hget(CHAT["chat"], "lease") == b"5"
     assert redis.delete(CHAT["chat"]) == 1
 
@@ -103,12 +105,21 @@ def test_every_script_parses_and_is_known_to_redis_by_its_hash(redis_server: Red
 def test_no_lua_counts_positions_or_leaves_a_name_unused(path: Path) -> None:
     text = path.read_text()
     assert not re.search(r"\b(KEYS|ARGV)\b", text)
-    code = re.sub(r"--.*", "", text)
-    headers = re.findall(r"^--#(?:keys|args|include) (.+)$", text, re.MULTILINE)
-    names = re.findall(r"\w+", " ".join(headers))
-    unused = [name for name in names if not re.search(rf"\b{name}\b", code)]
-    assert set(unused) <= PARTS_USED_BY_PARTS.get(path.stem, set())
+    declared = re.findall(r"^--#(?:keys|args) (.+)$", text, re.MULTILINE)
+    included = " ".join(re.findall(r"^--#include (.+)$", text, re.MULTILINE)).split()
+    parts = {part: _code((path.parent / "parts" / f"{part}.lua").read_text()) for part in included}
+    code = "\n".join([_code(text), *parts.values()])
+    unused = [name for name in re.findall(r"\w+", " ".join(declared)) if not _uses(code, name)]
+    for part, own in parts.items():
+        functions = re.findall(r"^local function (\w+)", own, re.MULTILINE)
+        others = code.replace(own, "")
+        unused += [] if any(_uses(others, name) for name in functions) else [part]
+    assert unused == []
 
 
-# What the included parts use of each other.
-PARTS_USED_BY_PARTS = {"begin": {"spent"}, "commit": {"spent"}, "drop": {"spent"}}
+def _code(text: str) -> str:
+    return re.sub(r"--.*", "", text)
+
+
+def _uses(code: str, name: str) -> bool:
+    return re.search(rf"\b{name}\b", code) is not None

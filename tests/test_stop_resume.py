@@ -42,7 +42,8 @@ def test_stop_from_another_instance_keeps_what_was_said(
     assert rest[-1].name == "cancelled" and rest[-1].data == stopped.json
     assert stopped.json["content"].startswith("0 1 2 ") and len(stopped.json["content"]) < 280
     assert (
-        stopped.headers["ETag"] == '"2"' and client.get(f"/{chat_id}/chat").json[1] == stopped.json
+        stopped.headers["ETag"].endswith('.2"')
+        and client.get(f"/{chat_id}/chat").json[1] == stopped.json
     )
     again = b.post(f"/{chat_id}/chat/stop", None)
     assert (again.status, again.body) == (204, b"")

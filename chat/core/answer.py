@@ -19,8 +19,6 @@ is complete as it is.
 These rules are nowhere else.
 """
 
-from typing import Any
-
 from chat.core.chunks import Chunk, Words
 from chat.core.errors import ChatkeepError, TurnInProgress, UpstreamRefused
 from chat.core.events import Delta, Ending, Event, KeepAlive, Reasoning, StopReason
@@ -43,7 +41,7 @@ class Answer:
     """One answer of the model; `now` is a monotonic clock in seconds.
 
     `secret`: the key of the model API, hidden in every error. `reasoning` is what the model thought;
-    it becomes events only if `tells_reasoning`. `call_prefix`: for ids of calls that have none.
+    it becomes events only if `tells_reasoning`.
     """
 
     def __init__(
@@ -55,7 +53,6 @@ class Answer:
         continuations: int = 0,
         secret: str = "",
         tells_reasoning: bool = False,
-        call_prefix: str = "call_",
     ) -> None:
         self.ending: Ending | None = None
         self.stored = False
@@ -68,7 +65,7 @@ class Answer:
         self._keepalive_seconds = keepalive_seconds
         self._continuations = continuations
         self._secret = secret
-        self._tells_reasoning, self._call_prefix = tells_reasoning, call_prefix
+        self._tells_reasoning = tells_reasoning
         self._usage_before: Usage | None = None
         self._continued = False
         self._pieces: list[str] = []
@@ -80,7 +77,7 @@ class Answer:
         """One call of the model begins."""
         self._reply = ReplyDecoder(stream=self._stream)
         self._speech = Speech()
-        self._calls = ToolCalls(self._call_prefix)
+        self.calls = ToolCalls()
         self._round_offset = self.offset
         self._finished_at: float | None = None
         self._hint = ""
@@ -96,16 +93,12 @@ class Answer:
         return "".join(self._thoughts)
 
     @property
-    def tool_calls(self) -> list[dict[str, Any]]:
-        return self._calls.whole() if self.ending == "completed" else []
-
-    @property
     def received(self) -> str:
         """The thinking and the text; of an incomplete unstreamed answer, the raw bytes so far."""
         return self.reasoning + self.text or self._reply.body.decode(errors="replace")
 
     def head(self, content_encoding: str = "") -> None:
-        """The head of the response has come."""
+        """The head of the model API's response has come."""
         self._reply.head(content_encoding)
 
     def receive(self, piece: bytes, now: float) -> list[Event]:
@@ -149,6 +142,11 @@ class Answer:
         self._continuations -= 1
         self._usage_before, self.finish_reason = self.usage, None
         self._begin_round()
+
+    def close(self) -> None:
+        """The model is not called again: the answer is complete as it is."""
+        self.goes_on = False
+        self._end("completed")
 
     def fail(self, error: ChatkeepError) -> None:
         """The upstream refused, broke off or stayed silent too long."""
@@ -251,7 +249,7 @@ class Answer:
             text = self._rest_of(text)
         events = self._tell(*self._speech.receive(text, chunk.reasoning))
         self._note(chunk)
-        events += self._calls.receive(chunk.tool_calls)
+        events += self.calls.receive(chunk.tool_calls)
         if chunk.finish_reason:
             self.finish_reason = chunk.finish_reason
         if chunk.finish_reason or (events and self._finished_at is not None):

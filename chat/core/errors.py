@@ -125,13 +125,13 @@ class IdempotencyConflict(ChatkeepError):
 
 
 class ChatChanged(ChatkeepError):
-    """The chat is past the revision in If-Match; `messages` are those added since."""
+    """The chat has not the ETag in If-Match; `messages` are those added since."""
 
     status = 412
     code = "chat_changed"
 
-    def __init__(self, message: str, *, revision: int, messages: list[Any]) -> None:
-        super().__init__(message, headers={"ETag": f'"{revision}"'})
+    def __init__(self, message: str, *, etag: str, messages: list[Any]) -> None:
+        super().__init__(message, headers={"ETag": f'"{etag}"'})
         self.messages = messages
 
     def body(self) -> dict[str, Any]:

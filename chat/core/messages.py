@@ -85,7 +85,7 @@ class Chat(msgspec.Struct, frozen=True):
 
 
 class Repeat(msgspec.Struct, frozen=True):
-    """An idempotency key: its field in the chat's record, and the hash of the request's body."""
+    """An idempotency key and the body it came with, as keyed fingerprints (`Vault.fingerprint`)."""
 
     field: str
     body_hash: str
@@ -96,7 +96,7 @@ class Ask(msgspec.Struct, frozen=True):
     """A client's request for a turn, in any dialect.
 
     Redis keeps it beside the running turn, so that any instance can end a turn whose own has died.
-    `revision`: the chat must be at this one; `must_exist`: the chat must exist already;
+    `if_match`: the chat must have this ETag; `must_exist`: the chat must exist already;
     `title`: for a chat that has none; `prefers_agents`: use a connected agent, whatever the model;
     `reasoning`: stream what the model thinks, too; `params`: other parameters of the model;
     `messages`: all that the turn brings, where `content` is not all; `response`: what a response
@@ -113,7 +113,7 @@ class Ask(msgspec.Struct, frozen=True):
     when_busy: WhenBusy = "enqueue"
     metadata: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
     repeat: Repeat | None = None
-    revision: int | None = None
+    if_match: str = ""
     must_exist: bool = False
     autocontinue: bool = False
     title: str | None = None
@@ -140,6 +140,11 @@ def short_title(content: msgspec.Raw) -> str:
     if len(text) <= _TITLE_CHARACTERS:
         return text
     return text[:_TITLE_CHARACTERS].rpartition(" ")[0].rstrip(",.;:") + "…"
+
+
+def etag(mark: str, revision: int) -> str:
+    """The ETag of a chat, without quotes; its mark is made with it, "" where there is no chat."""
+    return f"{mark}.{revision}" if mark else "0"
 
 
 def write_user_message(ref: "TurnRef", ask: Ask, *, began_ms: int, parent_id: str | None) -> bytes:

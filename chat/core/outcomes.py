@@ -3,12 +3,15 @@
 import msgspec
 
 from chat.core.limits import RateStatus
-from chat.core.messages import Ask, ChatRef, TurnRef, Usage
+from chat.core.messages import Ask, Chat, ChatRef, TurnRef, Usage
 from chat.core.usage import Used
 
 
 class Begun(msgspec.Struct, frozen=True):
-    """The lease is ours; `messages` are the stored messages from index `start` on."""
+    """The lease is ours; `messages` are the stored messages from index `start` on.
+
+    `mark`: the chat's; `max_tokens`: what a budget leaves for the answer (0: any length).
+    """
 
     ref: TurnRef
     now_ms: int
@@ -17,6 +20,8 @@ class Begun(msgspec.Struct, frozen=True):
     system: str
     forks: str
     agent: str
+    mark: str
+    max_tokens: int
     messages: list[bytes]
     rate_status: RateStatus
 
@@ -41,51 +46,84 @@ class Crowded(msgspec.Struct, frozen=True):
 
 
 class Known(msgspec.Struct, frozen=True):
-    """There is a turn with this idempotency key."""
+    """There was a turn with this idempotency key.
+
+    `state` is run, failed (nothing was left) or rolled_back; `chat_exists`: it was not deleted since.
+    """
 
     ref: TurnRef
     body_hash: str
+    state: str
+    chat_exists: bool
 
 
 class Changed(msgspec.Struct, frozen=True):
-    """The chat is not at the expected revision; `messages` were added since."""
+    """The chat has not the expected ETag; `messages` were added since."""
 
-    revision: int
+    etag: str
     messages: list[bytes]
 
 
 class Limited(msgspec.Struct, frozen=True):
     """A limit of the owner, or of all owners together, is reached.
 
-    `reason` is rate, budget or turns; `running` are the owner's turns: chat, nonce, begin in ms.
+    `reason` is rate, budget, reserved (what runs may use up the budget) or turns; `dead` are turns
+    of the owner whose lease has run out, and which still hold what they have reserved.
     """
 
     reason: str
     rate_status: RateStatus
-    now_ms: int
-    running: list[tuple[ChatRef, str, int]]
+    dead: list["RunningTurn"]
+
+
+class RunningTurn(msgspec.Struct, frozen=True):
+    """A turn that is counted, as it is kept in Redis: its chat, its nonce, what it has reserved."""
+
+    chat: ChatRef
+    nonce: str
+    tokens: int
+    day: int
+
+    @property
+    def member(self) -> str:
+        return f"{self.chat.id} {self.nonce} {self.tokens} {self.day}"
 
 
 class NoRecord(msgspec.Struct, frozen=True):
     """The owner has no record yet."""
 
 
-Outcome = Begun | Busy | Crowded | Known | Changed | Limited | NoRecord
+class Torn(msgspec.Struct, frozen=True):
+    """Messages of the chat have been lost, as an eviction does; what is left of it must go."""
+
+
+class Over(msgspec.Struct, frozen=True):
+    """This very turn was begun and has been ended since, by somebody else."""
+
+
+Outcome = Begun | Busy | Crowded | Known | Changed | Limited | NoRecord | Torn | Over
 
 
 class Page(msgspec.Struct, frozen=True):
     """Some messages of a history or of one branch; `first` is the index of the oldest of them."""
 
-    revision: int
+    etag: str
     running: bool
     first: int
     messages: list[bytes]
 
 
+class Described(msgspec.Struct, frozen=True):
+    """A chat, and its ETag."""
+
+    chat: Chat
+    etag: str
+
+
 class Look(msgspec.Struct, frozen=True):
     """A chat's running turn, the message that was asked for, and the one before that.
 
-    b"": there is none. `ended`: the nonce of the turn that ended last.
+    b"": there is none. `mark`: that of the chat; `ended`: the nonce of the turn that ended last.
     """
 
     running: TurnRef | None
@@ -96,6 +134,7 @@ class Look(msgspec.Struct, frozen=True):
     asked: bytes
     model: str
     forks: str
+    mark: str
     ended: str
     before: bytes
     message: bytes
@@ -115,6 +154,7 @@ class Finished(msgspec.Struct, frozen=True):
 
     `answer` is the assistant's message as JSON. None in `usage`: the model did not report it; in
     `start` and `forks`: the chat's stay as they are. `agent`: who answered, if it was an agent.
+    `from_outside`: its producer does not know, and will learn what has been booked for it.
     """
 
     ref: TurnRef
@@ -129,3 +169,4 @@ class Finished(msgspec.Struct, frozen=True):
     start: int | None = None
     forks: str | None = None
     agent: str = ""
+    from_outside: bool = False

@@ -4,6 +4,7 @@ Protocol: OpenAI Chat Completions. Leniently: without an index, a piece with a n
 and one without an id belongs to the last; a call without an id gets one.
 """
 
+import secrets
 from typing import Any
 
 import msgspec
@@ -26,10 +27,9 @@ class CallPiece(msgspec.Struct, frozen=True):
 
 
 class ToolCalls:
-    """The calls of one answer; `prefix` makes ids of those that have none."""
+    """The calls of one answer."""
 
-    def __init__(self, prefix: str) -> None:
-        self._prefix = prefix
+    def __init__(self) -> None:
         self._calls: list[_GatheredCall] = []
         self._index_of: dict[object, int] = {}
 
@@ -74,7 +74,7 @@ class ToolCalls:
             if not (call_id and self._calls[at].begun and call_id != self._calls[at].id):
                 return at
         at = len(self._calls)
-        self._calls.append(_GatheredCall(str(call_id or f"{self._prefix}{at}")))
+        self._calls.append(_GatheredCall(str(call_id or f"call_{secrets.token_hex(12)}")))
         if key is not None:
             self._index_of[key] = at
         return at

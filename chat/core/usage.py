@@ -26,10 +26,23 @@ class Used(msgspec.Struct, frozen=True):
     def tokens(self) -> int:
         return self.prompt_tokens + self.completion_tokens
 
-    def line(self, now_ms: int) -> str:
+    def line(self, now_ms: int, requests: int = 1) -> str:
         """As it is stored: `<day> <model> <requests> <prompt tokens> <completion tokens>`."""
         day = timestamp(now_ms)[:10]
-        return f"{day} {self.model} 1 {self.prompt_tokens} {self.completion_tokens}"
+        return f"{day} {self.model} {requests} {self.prompt_tokens} {self.completion_tokens}"
+
+    def booked(self, nonce: str) -> str:
+        """What is booked of a turn from outside, for its producer: the field `booked` of a chat."""
+        return f"{nonce} {self.prompt_tokens} {self.completion_tokens}"
+
+    def beyond(self, booked: str, nonce: str) -> "Used | None":
+        """What is missing where that much was booked; None: nothing, or it was another turn's."""
+        booked_nonce, *tokens = booked.split() or [""]
+        if booked_nonce != nonce:
+            return None
+        prompt = max(0, self.prompt_tokens - int(tokens[0]))
+        completion = max(0, self.completion_tokens - int(tokens[1]))
+        return Used(self.model, prompt, completion) if prompt or completion else None
 
 
 class UsageRow(msgspec.Struct, frozen=True):

@@ -3,6 +3,8 @@
 import uuid
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from chat.core import completions
 from chat.core import prompt as prompts
 from chat.core.errors import NoAgent, NotAllowed
@@ -15,8 +17,8 @@ from chat.models.agents.wire import Question
 from chat.models.upstream import ModelCall, Upstream
 from chat.settings import AGENT, Settings
 
-#: Calls the model; given the answer so far, asks it to continue from there.
-Calls = Callable[[str], ModelCall]
+#: Calls the model; given the answer so far and its tokens, asks it to continue from there.
+Calls = Callable[[str, int], ModelCall]
 
 
 class Models:
@@ -42,23 +44,26 @@ class Models:
         self, chat: ChatRef, begun: Begun, ask: Ask, prompt: Prompt, parent_id: str | None
     ) -> tuple[str, Calls]:
         """(the model, how to call it). Raises NotAllowed and NoAgent."""
+        most = self.max_tokens(begun, ask)
 
-        def ask_agent(text: str) -> ModelCall:
-            question = self._question(chat, begun.ref, ask, prompt, parent_id, text)
+        def ask_agent(text: str, used_tokens: int) -> ModelCall:
+            limited = replace(ask, max_tokens=most and most - used_tokens)
+            question = self._question(chat, begun.ref, limited, prompt, parent_id, text)
             return self._agents.ask(question, begun.agent)
 
-        def call_api(text: str) -> ModelCall:
-            return self._upstream.call(self._encode(model, prompt, ask, text))
+        def call_api(text: str, used_tokens: int) -> ModelCall:
+            limited = replace(ask, max_tokens=most and most - used_tokens)
+            return self._upstream.call(self._encode(model, prompt, limited, text))
 
         if ask.prefers_agents and self._settings.lets_agents_in:
             try:
-                return AGENT, _FirstCallMade(ask_agent(""), ask_agent)
+                return AGENT, _FirstCallMade(ask_agent("", 0), ask_agent)
             except NoAgent:
                 if not self._settings.has_upstream:
                     raise
         model = self.name(begun, ask)
         if model == AGENT:
-            return AGENT, _FirstCallMade(ask_agent(""), ask_agent)
+            return AGENT, _FirstCallMade(ask_agent("", 0), ask_agent)
         return model, call_api
 
     def _question(
@@ -79,7 +84,7 @@ class Models:
             messages=written(messages),
             stream=ask.stream,
             temperature=ask.temperature,
-            max_tokens=self._max_tokens(ask),
+            max_tokens=ask.max_tokens,
         )
 
     def _encode(self, model: str, prompt: Prompt, ask: Ask, text: str) -> bytes:
@@ -89,14 +94,15 @@ class Models:
             written(messages),
             stream=ask.stream,
             temperature=ask.temperature,
-            max_tokens=self._max_tokens(ask),
+            max_tokens=ask.max_tokens,
             openai_itself=self._upstream.openai_itself,
             params=ask.params or None,
         )
 
-    def _max_tokens(self, ask: Ask) -> int | None:
-        limit = self._settings.max_output_tokens
-        return min(ask.max_tokens or limit, limit) if limit else ask.max_tokens
+    def max_tokens(self, begun: Begun, ask: Ask) -> int | None:
+        """The largest answer, in all its calls together; None: any."""
+        limits = [ask.max_tokens, self._settings.max_output_tokens, begun.max_tokens]
+        return min(filter(None, limits), default=None)
 
 
 class _FirstCallMade:
@@ -106,9 +112,9 @@ class _FirstCallMade:
         self._first: ModelCall | None = first
         self._again = again
 
-    def __call__(self, text: str) -> ModelCall:
+    def __call__(self, text: str, used_tokens: int) -> ModelCall:
         first, self._first = self._first, None
-        return first or self._again(text)
+        return first or self._again(text, used_tokens)
 
 
 def _conversation(chat: ChatRef) -> str:

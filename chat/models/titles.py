@@ -8,8 +8,11 @@ import logging
 import threading
 
 from chat.core.messages import Ask, ChatRef, find_ref, plain_text, read_answer
+from chat.core.prompt import estimate_text
+from chat.core.usage import Used
 from chat.settings import Settings
 from chat.store.chats import Chats
+from chat.store.history import History
 
 _SECONDS = 30.0
 _MAX_CHARACTERS = 80
@@ -21,8 +24,9 @@ log = logging.getLogger("chatkeep")
 class Titles:
     """Gives new chats a title made by the model."""
 
-    def __init__(self, chats: Chats, settings: Settings) -> None:
+    def __init__(self, chats: Chats, history: History, settings: Settings) -> None:
         self._chats = chats
+        self._history = history
         self._settings = settings
 
     def wanted(self, ask: Ask, message: bytes) -> bool:
@@ -35,20 +39,21 @@ class Titles:
             and ref.index == 1
         )
 
-    def make(self, chat: ChatRef, ask: Ask, message: bytes) -> None:
-        """Start making a title; returns at once."""
-        threading.Thread(target=self._make, args=(chat, ask, message), daemon=True).start()
+    def make(self, chat: ChatRef, mark: str, ask: Ask, message: bytes) -> None:
+        """Start making a title for the chat with this mark; returns at once."""
+        threading.Thread(target=self._make, args=(chat, mark, ask, message), daemon=True).start()
 
-    def _make(self, chat: ChatRef, ask: Ask, message: bytes) -> None:
+    def _make(self, chat: ChatRef, mark: str, ask: Ask, message: bytes) -> None:
         try:
             question, answer = plain_text(ask.content), read_answer(message).content
-            title = self._ask_model(f"{question[:_MAX_SHOWN]}\n\n{answer[:_MAX_SHOWN]}")
+            title, used = self._ask_model(f"{question[:_MAX_SHOWN]}\n\n{answer[:_MAX_SHOWN]}")
+            self._history.book(chat, used)
             if title:
-                self._chats.retitle(chat, title)
+                self._chats.retitle(chat, mark, title)
         except Exception as error:  # a title is not worth more: the chat keeps its short title
             log.warning("the model made no title: %s", type(error).__name__)
 
-    def _ask_model(self, conversation: str) -> str:
+    def _ask_model(self, conversation: str) -> tuple[str, Used]:
         import openai
 
         with openai.OpenAI(
@@ -63,5 +68,9 @@ class Titles:
                     {"role": "user", "content": conversation},
                 ],
             )
-        text = (made.choices[0].message.content or "").strip().strip("\"'“”").strip()
-        return " ".join(text.split())[:_MAX_CHARACTERS]
+        said, usage = made.choices[0].message.content or "", made.usage
+        prompt_tokens = usage.prompt_tokens if usage else estimate_text(conversation)
+        completion_tokens = usage.completion_tokens if usage else estimate_text(said)
+        text = " ".join(said.strip().strip("\"'“”").split())
+        used = Used(self._settings.gpt_model, prompt_tokens, completion_tokens)
+        return text[:_MAX_CHARACTERS], used

@@ -10,10 +10,12 @@ keyspace.py         every key, its fields, TTL and writers
 vault.py            encryption at rest of what is said
 redis_clock.py      the time in Redis, and deadlines of commands
 history.py          turns: begin, commit, drop
+begin_reply.py      the outcomes of begin
 queue.py            the messages that wait for a chat, in order
 history_reader.py   messages: the running turn, pages, branches
 turn_log.py         the log of a streamed turn: its entries, reading, stopping
 turn_log_writer.py  the thread that writes the logs and keeps leases
+take_backs.py       turns that must leave nothing, dropped until Redis has answered
 chats.py            chats as a whole: create, describe, change, list, delete
 users.py            owners: keys, limits, usage
 agent_pool.py       agents of all instances, and the instances' inboxes

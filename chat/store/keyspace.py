@@ -7,11 +7,15 @@ REDIS_KEY_PREFIX stands in front of all of them.
     ck:{owner}:chat:<chat>            HASH    one chat, and its running turn; fields below
     ck:{owner}:history:<chat>         LIST    its messages as JSON, oldest first; only appended to
     ck:{owner}:log:<chat>:<nonce>     STREAM  the log of one streamed turn; entries: turn_log.py
+    ck:{owner}:once:<fingerprint>     HASH    what is remembered of a chat's repeats, also when it
+                                              is deleted; fields below
+    ck:{owner}:running                ZSET    running turns that are counted,
+                                              `<chat> <nonce> <reserved tokens> <day>` -> lease (ms)
     ck:{owner}:user                   HASH    the owner's record; fields below
     ck:{owner}:usage                  LIST    lines of what turns used; form: core/usage.py
     ck:{owner}:waiting                ZSET    nonce -> last seen (ms) of each message that waits
     ck:owners                         ZSET    owner -> when it first came (ms)
-    ck:everybody                      HASH    `spent`, as in a record, of all owners together
+    ck:everybody                      HASH    `spent` and `reserved` of all owners together
     ck:gone:<hash of owner>           HASH    `rate` and `spent` of an owner who was erased today
     ck:health                         STRING  1; expires at once
     ck:pool:{agents}                  ZSET    `<agent> <instance>`; lowest score = idle longest
@@ -19,9 +23,12 @@ REDIS_KEY_PREFIX stands in front of all of them.
     ck:inbox:{agents}:<instance>      STREAM  questions for its agents, answers to its questions;
                                               entries: agent_pool.py
 
-TTL: chat and history live CHAT_TTL_SECONDS from their last change (0: they never expire). A log has none
-while its turn is running, so that a dead turn can still be recovered, and LOG_SECONDS from its end.
-gone: a day. waiting: seconds, while something waits. An inbox: 2.5 AGENT_PING_SECONDS, extended while its instance is alive.
+TTL: chat, history and once live CHAT_TTL_SECONDS from their last change (0: they never expire), and
+at least two leases while a turn is running, which begin and every beat renew: a chat lives and dies
+whole. once: a day from the deletion of its chat. A log has none while its turn is running, so that a
+dead turn can still be recovered, and LOG_SECONDS from its end. running: a day, as what is reserved.
+gone: a day. waiting: seconds, while something waits. An inbox: 2.5 AGENT_PING_SECONDS, extended while
+its instance is alive.
 
 Writers: the scripts in lua/, called by history.py, chats.py and users.py. The entries of a log:
 begin.lua the first, turn_log_writer.py the text, turn_log.py a stop, commit.lua or drop.lua the
@@ -32,8 +39,14 @@ model say is sealed (vault.py).
 
 Fields of a chat:
 
-    created_at updated_at    ms; without `created_at` the chat does not exist: its first turn runs
+    created_at updated_at    ms; a chat exists from its first message on
+    mark                     8 hex digits made with the chat; its ETag is "<mark>.<message_count>"
+    born                     nonce of the turn that made the chat, until that is stored, or somebody
+                             changes the chat: if that turn is dropped, so is the chat
     message_count            length of the history = the revision
+    context                  the tokens of the newest turn in the history
+    ended                    `<nonce>@<ms> ` of the turns that ended in the last seconds
+    booked                   `<nonce> <prompt> <completion>` as booked for a turn ended from outside
     start                    index in the history of the oldest message in the prompt
     prompt_tokens completion_tokens    sums over all turns
     title model system metadata        as set by PATCH or a turn; metadata is JSON
@@ -43,10 +56,16 @@ Fields of a chat:
     agent                    the agent that answered last
     forks                    where branches begin (branches.py); a linear chat has none
     logs                     `<nonce>@<expiry in ms> ` for each log of a turn that has ended
-    k:<hash>                 `<hash of the body> <index> <nonce>` of the turn of an Idempotency-Key
     queue                    the messages that wait, in order; form: lua/parts/queue.lua
-    counted                  1: the end of the running turn is to be counted in the owner's record
+    counted                  `<reserved tokens> <day> <largest answer>` of the running turn, when its
+                             end is to be counted; largest answer 0: any
     titled                   1: a person has set the title
+
+Fields of once; keys, bodies and chat ids are kept as keyed fingerprints only (vault.py):
+
+    <fingerprint>            `<fingerprint of the body> <index> <nonce> <state>` of an Idempotency-Key;
+                             state: run, failed (it left nothing, and may run again), rolled_back
+    ended                    that of the chat, when it was deleted
 
 Fields of a record, which an owner has whose key or limits have to be checked:
 
@@ -54,8 +73,7 @@ Fields of a record, which an owner has whose key or limits have to be checked:
     k:<hash>                 `<ms when it expires, or 0> <its last characters>` of a user key
     rate_limit daily_token_budget max_concurrent_turns    its own limits, instead of the settings'
     rate                     `<seconds>=<start of the window in ms>:<turns in it> ` for each rate
-    spent                    `<day since 1970>:<tokens>`
-    running                  `<chat>@<nonce>@<began in ms> ` for each turn, when ends are counted
+    spent reserved           `<day since 1970>:<tokens>`; reserved: what running turns may use
 """
 
 import hashlib
@@ -117,6 +135,16 @@ def chats_key(owner: str) -> str:
     return f"{_ck}:{{{owner}}}:chats"
 
 
+def once_key(owner: str, fingerprint: str) -> str:
+    """What is remembered of the idempotency keys of a chat, by the fingerprint of its id."""
+    return f"{_ck}:{{{owner}}}:once:{fingerprint}"
+
+
+def running_key(owner: str) -> str:
+    """The running turns of an owner that are counted."""
+    return f"{_ck}:{{{owner}}}:running"
+
+
 def record_key(owner: str) -> str:
     """The record of an owner: its keys and limits, and what is counted."""
     return f"{_ck}:{{{owner}}}:user"
@@ -129,7 +157,7 @@ def usage_key(owner: str) -> str:
 
 def waiting_key(owner: str) -> str:
     """The messages of an owner that wait for their chats."""
-    return f"ck:{{{owner}}}:waiting"
+    return f"{_ck}:{{{owner}}}:waiting"
 
 
 def gone_key(owner: str) -> str:

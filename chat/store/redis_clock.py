@@ -1,13 +1,15 @@
 """The time in Redis, estimated from its replies, and the deadlines of commands in that time.
 
 A command may be executed long after the caller gave up: Redis was frozen while it waited in the
-socket's buffer. A command that must not be carries a deadline, and the script compares it with the
-clock of Redis, because the clocks of the instances differ.
+socket's buffer. So each script that changes anything for a client carries a deadline, which it
+compares with the clock of Redis, because the clocks of the instances differ. The deadline lies before
+the moment at which the caller gives up and tells its client: "503" means that nothing will come of it.
 """
 
 import time
 
-_PATIENCE_MS = 2000  # longer than a caller waits for one reply: the time-out is 1.5 s
+#: How long a command may be on its way; shorter than the time-out after which a caller gives up.
+PATIENCE_MS = 1000
 
 
 class RedisClock:
@@ -16,6 +18,11 @@ class RedisClock:
     def __init__(self) -> None:
         self._ahead_ms: float | None = None
         self._learned_at_ms = 0
+
+    @property
+    def is_set(self) -> bool:
+        """Whether a reply with a time has been read."""
+        return self._ahead_ms is not None
 
     def learn(self, redis_now_ms: int) -> None:
         """Take note of the time in a reply.
@@ -31,9 +38,9 @@ class RedisClock:
             ahead_ms = max(ahead_ms, self._ahead_ms - faded_ms)
         self._ahead_ms, self._learned_at_ms = ahead_ms, now_ms
 
-    def deadline_ms(self) -> int | str:
-        """The time after which Redis must not execute a command; "" before the first reply."""
-        return "" if self._ahead_ms is None else self.now_ms() + _PATIENCE_MS
+    def deadline_ms(self) -> int:
+        """The time after which Redis must not execute a command that is sent now."""
+        return self.now_ms() + PATIENCE_MS
 
     def now_ms(self) -> int:
         """The time in Redis; before the first reply, that of this machine."""

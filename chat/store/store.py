@@ -14,16 +14,18 @@ from redis import ConnectionPool, Redis, RedisCluster
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
+from chat.core.errors import StoreUnavailable
 from chat.store.failures import FAILURES, unavailable
 from chat.store.keyspace import use_prefix
+from chat.store.redis_clock import RedisClock
 from chat.store.scripts import load_scripts
 from chat.store.stream_read import Rows, StreamRead
 
 Value = str | bytes | int
 #: The keys of a script by name; a list where its header says `...`.
 Keys = Mapping[str, str | Sequence[str]]
-#: An argument of a script: a value, a list where its header says `...`, or a function (see `run`).
-Argument = Value | Sequence[Value] | Callable[[], Value]
+#: An argument of a script: a value, or a list where its header says `...`.
+Argument = Value | Sequence[Value]
 Command = tuple[Value, ...]
 # hiredis' type stub accepts tuples of one element only.
 _pack: Any = hiredis.pack_command
@@ -48,6 +50,7 @@ class Store:
         # Upstash locks the whole database for a script that does not carry this line;
         # every other server refuses a script that does.
         first_line = "#!lua flags=allow-key-locking\n" if lock_keys_only else ""
+        self.clock = RedisClock()
         self._connect = connect
         self._cluster = cluster
         self._made: Any = None
@@ -58,19 +61,50 @@ class Store:
     def run(self, script: str, keys: Keys, /, **args: Argument) -> Any:
         """Run a script in one round trip, with keys and arguments as its header names them.
 
-        An argument that is a function, a deadline for instance, is called once connected, right
-        before sending. Raises StoreUnavailable when Redis does not answer or reports an error, and
-        TypeError for a name that is missing or unknown.
+        Two arguments are given here: `deadline_ms`, and `resent`, which is "1" when an attempt before
+        this one may have been run. Raises StoreUnavailable when Redis does not answer, answers too
+        late or reports an error, and TypeError for a name that is missing or unknown.
         """
+        has_deadline = "deadline_ms" in self._scripts[script].args.names
         try:
-            execute = self._client.execute_command if self._cluster else self._direct.execute
-            command = self._command(script, keys, args)
             try:
-                return execute(*command)
+                reply = self._execute(script, keys, args, self._command)
             except NoScriptError:
-                return execute(*self._with_source(command))
+                reply = self._execute(script, keys, args, self._sourced_command)
         except FAILURES as error:
             raise unavailable(script, error) from error
+        if has_deadline and reply[0] == b"late":
+            self.clock.learn(reply[1])
+            raise StoreUnavailable("The chat store answered too late.", retry_after=1)
+        return reply
+
+    def _execute(
+        self, script: str, keys: Keys, args: dict[str, Argument], write: Callable[..., Command]
+    ) -> Any:
+        names = self._scripts[script].args.names
+        if "deadline_ms" in names:
+            args = args | {"deadline_ms": self._deadline_ms(next(iter(keys.values())))}
+        if "resent" not in names:
+            resent = args
+        else:
+            args, resent = args | {"resent": ""}, args | {"resent": "1"}
+        if self._cluster:  # its client sends again by itself, and does not say so
+            return self._client.execute_command(*write(script, keys, resent))
+        return self._direct.execute(
+            write(script, keys, args), again=lambda: write(script, keys, resent)
+        )
+
+    def _deadline_ms(self, key: str | Sequence[str]) -> int:
+        """When Redis must not run a command any more; asks it for the time at first contact."""
+        if not self.clock.is_set:
+            if self._cluster:
+                node = self._client.get_node_from_key(key)
+                reply = self._client.execute_command("TIME", target_nodes=node)
+                seconds, micros = next(iter(reply.values())) if isinstance(reply, dict) else reply
+            else:
+                seconds, micros = self._direct.execute(("TIME",), again=lambda: ("TIME",))
+            self.clock.learn(int(seconds) * 1000 + int(micros) // 1000)
+        return self.clock.deadline_ms()
 
     def command(self, script: str, keys: Keys, /, **args: Argument) -> Command:
         """A script as a command for `send`; raises TypeError for a missing or unknown name."""
@@ -79,8 +113,10 @@ class Store:
     def _command(self, script: str, keys: Keys, args: Mapping[str, Argument]) -> Command:
         found = self._scripts[script]
         named, given = found.arrange(keys, args)
-        values = [value() if callable(value) else value for value in given]
-        return ("EVALSHA", found.sha1, len(named), *named, *values)
+        return ("EVALSHA", found.sha1, len(named), *named, *given)
+
+    def _sourced_command(self, script: str, keys: Keys, args: Mapping[str, Argument]) -> Command:
+        return self._with_source(self._command(script, keys, args))
 
     def send(self, commands: Sequence[Command]) -> list[Any]:
         """Several commands in one round trip; the reply to one may be a ResponseError.
@@ -179,8 +215,11 @@ class _DirectClient:
         self._pool = pool
         self._idle: list[Any] = []
 
-    def execute(self, *command: Value) -> Any:
-        """Send a command; once more if the connection is dead, as one that was idle may be."""
+    def execute(self, command: Command, *, again: Callable[[], Command]) -> Any:
+        """Send a command; once more if the connection is dead, as one that was idle may be.
+
+        What is sent then is `again`: nobody knows whether the first was run.
+        """
         try:
             connection = self._idle.pop()
         except IndexError:
@@ -189,7 +228,7 @@ class _DirectClient:
             return _exchange(connection, command)
         except RedisConnectionError:
             connection.disconnect()
-            return _exchange(connection, command)
+            return _exchange(connection, again())
         except ReadOnlyError:  # after a failover, the master's name leads somewhere else
             connection.disconnect()
             raise

@@ -14,8 +14,9 @@ from chat.core.errors import StoreUnavailable
 from chat.core.events import StopReason, read_stop_reason
 from chat.core.messages import ChatRef, TurnRef
 from chat.store.failures import was_refused
-from chat.store.keyspace import chat_key, log_key
+from chat.store.keyspace import chat_key, history_key, log_key, running_key
 from chat.store.store import Command, Store
+from chat.store.take_backs import TakeBacks
 from chat.store.vault import Vault
 
 _FIRST_PAUSE_SECONDS = 0.1
@@ -27,6 +28,7 @@ _MAX_SLEEP_SECONDS = 5.0
 # What becomes due in this time goes out in one batch: with hundreds of turns, looking through all
 # of them for each one that is due would cost more than the writing.
 _GATHER_SECONDS = 0.05
+_ANSWER_SECONDS = 0.3
 LOST: Final = "lost"
 log = logging.getLogger("chatkeep")
 
@@ -40,13 +42,16 @@ class LogBuffer:
     instance because its client does not read, is not extended.
     """
 
-    def __init__(self, chat: ChatRef, ref: TurnRef, lease_ms: int, began_ms: int) -> None:
+    def __init__(
+        self, chat: ChatRef, ref: TurnRef, *, lease_ms: int, keep_ms: int, began_ms: int
+    ) -> None:
         self.verdict: StopReason | Literal["lost"] | None = None
         self.nonce = ref.nonce
         self.log_key = log_key(chat, ref.nonce)
         self.driven_at = now = time.monotonic()
         self._chat = chat
         self._lease_ms = lease_ms
+        self._keep_ms = keep_ms
         self._waiting: list[str] = []
         self._characters = 0
         self._offset = 0  # code points of the answer that Redis has acknowledged
@@ -85,7 +90,7 @@ class LogBuffer:
                 if now - self.driven_at > self._lease_ms / 1000:
                     self.verdict = LOST
                     return None
-                return self._beat(store, now), 0
+                return self._beat(store, vault, now), 0
             if not self._waiting:
                 return None
             text = vault.seal_text(self._chat, "".join(self._waiting))
@@ -95,10 +100,21 @@ class LogBuffer:
             command = ("XADD", self.log_key, "NOMKSTREAM", entry_id, "x", text)
             return command, len(self._waiting)
 
-    def _beat(self, store: Store, now: float) -> Command:
-        until_ms = int(now * 1000) + self._redis_ahead_ms + self._lease_ms
-        keys = {"chat": chat_key(self._chat)}
-        return store.command("beat", keys, nonce=self.nonce, until_ms=until_ms)
+    def _beat(self, store: Store, vault: Vault, now: float) -> Command:
+        keys = {
+            "chat": chat_key(self._chat),
+            "history": history_key(self._chat),
+            "once": vault.once_key(self._chat),
+            "running": running_key(self._chat.owner),
+        }
+        return store.command(
+            "beat",
+            keys,
+            nonce=self.nonce,
+            chat_id=self._chat.id,
+            until_ms=int(now * 1000) + self._redis_ahead_ms + self._lease_ms,
+            keep_ms=self._keep_ms,
+        )
 
     def written(self, pieces: int, reply: Any, now: float) -> None:
         """Redis has executed a command that carried so many pieces."""
@@ -146,6 +162,7 @@ class TurnLogWriter:
         self._store = store
         self._vault = vault
         self._buffers: list[LogBuffer] = []
+        self._take_backs = TakeBacks()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._wakes_at = 0.0
@@ -154,11 +171,24 @@ class TurnLogWriter:
         """Write for a turn, from now on."""
         with self._changed:
             self._buffers.append(buffer)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, daemon=True)
-                self._thread.start()
-            elif buffer.due_at() < self._wakes_at:
-                self._changed.notify()
+            self._wake(buffer.due_at())
+
+    def take_back(self, command: Command) -> None:
+        """Send this until Redis has answered; gives it a moment for that.
+
+        So that, where Redis is there, a client that got a 503 finds its chat free at once.
+        """
+        with self._changed:
+            answered = self._take_backs.add(command)
+            self._wake(0.0)
+        answered.wait(_ANSWER_SECONDS)
+
+    def _wake(self, due_at: float) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, daemon=True)
+            self._thread.start()
+        elif due_at < self._wakes_at:
+            self._changed.notify()
 
     def detach(self, buffer: LogBuffer) -> None:
         """Write no more for a turn; it has ended."""
@@ -191,11 +221,15 @@ class TurnLogWriter:
         with self._changed:
             now = time.monotonic()
             due, soonest = self._find_due(now)
-            if not due:
-                self._wakes_at = soonest
-                self._changed.wait(soonest - now)
+            take_back_at = self._take_backs.due_at()
+            if not due and take_back_at > now:
+                self._wakes_at = min(soonest, take_back_at)
+                self._changed.wait(self._wakes_at - now)
                 return
-        self._write(due, now)
+        if due:
+            self._write(due, now)
+        if take_back_at <= now:
+            self._take_backs.send(self._store)
         time.sleep(_GATHER_SECONDS)
 
     def _find_due(self, now: float) -> tuple[list[LogBuffer], float]:

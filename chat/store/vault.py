@@ -9,12 +9,13 @@ The chat is authenticated along with the data: a value copied into another chat 
 
 import functools
 import hashlib
+import hmac
 import secrets
 from typing import Any
 
 from chat.core.errors import InternalError
 from chat.core.messages import ChatRef
-from chat.store.keyspace import chat_key
+from chat.store.keyspace import chat_key, once_key
 
 _MARK = b"\xff"
 _ID_BEGINS = len(b'{"id":"')
@@ -28,7 +29,9 @@ class Vault:
     def __init__(self, keys: list[bytes]) -> None:
         self._keys = {hashlib.sha256(key).digest()[:4]: key for key in keys}
         self._newest = next(iter(self._keys), None)
+        self._oldest = list(self._keys)[-1] if self._keys else None
         self._cipher = functools.lru_cache(maxsize=1024)(self._derive)
+        self._fingerprint_key = functools.lru_cache(maxsize=1024)(self._derive_fingerprint_key)
 
     def seal(self, chat: ChatRef, data: bytes) -> bytes:
         """Encrypt; empty data stays empty."""
@@ -83,13 +86,33 @@ class Vault:
         """Decrypt text; raises as `open`."""
         return self.open(chat, stored).decode()
 
+    def fingerprint(self, owner: str, data: bytes) -> str:
+        """32 hex digits that tell whether two data of an owner are equal, and nothing else.
+
+        The key is derived from the oldest key: to put a new one in front changes no fingerprint.
+        """
+        return hmac.digest(self._fingerprint_key(owner), data, "sha256")[:16].hex()
+
+    def once_key(self, chat: ChatRef) -> str:
+        """The key in Redis of what is remembered of a chat's repeats; it does not contain its id."""
+        return once_key(chat.owner, self.fingerprint(chat.owner, b"chat\n" + chat.id.encode()))
+
     def _derive(self, name: bytes, owner: str) -> Any:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-        from cryptography.hazmat.primitives.hashes import SHA256
-        from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-        derive = HKDF(SHA256(), length=32, salt=None, info=b"chatkeep:" + owner.encode())
-        return AESGCM(derive.derive(self._keys[name]))
+        return AESGCM(_derive_key(self._keys[name], b"chatkeep:" + owner.encode()))
+
+    def _derive_fingerprint_key(self, owner: str) -> bytes:
+        info = b"chatkeep-once:" + owner.encode()
+        return info if self._oldest is None else _derive_key(self._keys[self._oldest], info)
+
+
+def _derive_key(key: bytes, info: bytes) -> bytes:
+    from cryptography.hazmat.primitives.hashes import SHA256
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+    derived: bytes = HKDF(SHA256(), length=32, salt=None, info=info).derive(key)
+    return derived
 
 
 def _after_id(message: bytes) -> int:

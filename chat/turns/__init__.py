@@ -1,10 +1,11 @@
 """A turn from begin to end.
 
 turns.py      begin, resume, stop, delete: the whole story
+prompts.py    what a turn continues, and the prompt that is made of it
 placement.py  where a turn belongs whose client may have resent the conversation
 items.py      entries added to a chat, or taken from it, without asking the model
-refusals.py   why a turn is refused
 plan.py       what is decided about a turn before the model is called
+refusals.py   why a turn is refused
 producer.py   one turn, from the model to its client and into Redis   (a flow)
 waiting.py    a message while its chat is busy                           (a flow)
 following.py  find the turn to follow, and where to go on

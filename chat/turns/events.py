@@ -2,12 +2,19 @@
 
 import msgspec
 
-from chat.core import branches
 from chat.core.answer import CUT
 from chat.core.cursors import mark_of
 from chat.core.errors import ChatkeepError, UpstreamRefused
 from chat.core.events import Ended, Started, TurnIds
-from chat.core.messages import Ask, ChatRef, TurnRef, id_of, read_answer, write_user_message
+from chat.core.messages import (
+    Ask,
+    ChatRef,
+    TurnRef,
+    find_ref,
+    id_of,
+    read_answer,
+    write_user_message,
+)
 from chat.core.outcomes import Look
 
 _ask = msgspec.json.Decoder(Ask)
@@ -27,10 +34,10 @@ def running_message(look: Look) -> bytes:
     if look.running is None:
         return b""
     ask = _ask.decode(look.asked)
-    newest = id_of(look.message) if look.message else None
-    parent_id = newest if ask.parent_id is None else ask.parent_id
-    if parent_id == branches.ROOT:
-        parent_id = None
+    parent_id = id_of(look.message) if look.message else None
+    if ask.parent_id is not None:  # any message of a turn stands for the turn; or it is the root
+        parent = find_ref(ask.parent_id)
+        parent_id = TurnRef(parent.index | 1, parent.nonce).user_message_id if parent else None
     return write_user_message(look.running, ask, began_ms=look.began_ms, parent_id=parent_id)
 
 

@@ -1,9 +1,13 @@
 """Entries that are added to a chat, or taken from it, without asking the model."""
 
+import time
+from collections.abc import Callable
+
 import msgspec
 
 from chat.core import branches
 from chat.core.entries import Entry
+from chat.core.errors import TurnInProgress
 from chat.core.messages import (
     Ask,
     AssistantMessage,
@@ -11,6 +15,7 @@ from chat.core.messages import (
     TurnRef,
     find_ref,
     id_of,
+    new_nonce,
     read_message,
     write_assistant_message,
 )
@@ -18,17 +23,31 @@ from chat.core.outcomes import Begun, Finished, LogEnd
 from chat.core.sent import with_new
 from chat.core.usage import Used
 from chat.store.history import History
+from chat.turns.waiting import BUSY
 
+_ASK_AGAIN_SECONDS = 0.5
 _NONE = Used("none", 0, 0)
 
 
-def ask_to_add(entries: list[Entry]) -> Ask:
-    """The request for a turn that only keeps entries."""
+def add_entries(
+    history: History,
+    chat: ChatRef,
+    entries: list[Entry],
+    begin: Callable[[Ask, str], object],
+    wait_seconds: float,
+) -> TurnRef:
+    """Store a turn that only keeps entries. `begin`: take the chat's lease. Raises ChatkeepError."""
     ask = with_new(Ask(content=msgspec.Raw(b'""'), openai=True), entries)
-    return msgspec.structs.replace(ask, messages=entries)
+    ask, nonce = msgspec.structs.replace(ask, messages=entries), new_nonce()
+    give_up_at = time.monotonic() + wait_seconds
+    while not isinstance(begun := begin(ask, nonce), Begun):
+        if time.monotonic() >= give_up_at:
+            raise TurnInProgress(BUSY)
+        time.sleep(_ASK_AGAIN_SECONDS)
+    return _store(history, chat, begun, ask)
 
 
-def store_added(history: History, chat: ChatRef, begun: Begun, ask: Ask) -> TurnRef:
+def _store(history: History, chat: ChatRef, begun: Begun, ask: Ask) -> TurnRef:
     """End such a turn: its answer is empty, and is left out wherever the chat is read."""
     ref = begun.ref
     answer = write_assistant_message(

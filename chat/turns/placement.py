@@ -13,23 +13,7 @@ from chat.core.replay import wire_message
 from chat.core.sent import Placed, Sent, place, with_new, with_parent
 from chat.settings import Settings
 from chat.store.history import History
-
-_MAX_OF_A_BRANCH = 2000
-
-
-class Branch(msgspec.Struct, frozen=True):
-    """What a turn continues: the newest messages, how many precede them, the index of the last."""
-
-    messages: list[bytes]
-    start: int
-    leaf: int
-    linear: bool
-
-    def until(self, count: int) -> "Branch":
-        """The branch that ends with the first `count` of these messages."""
-        messages = self.messages[:count]
-        last = find_ref(id_of(messages[-1])) if messages else None
-        return Branch(messages, self.start, last.index if last else -1, linear=False)
+from chat.turns.prompts import MAX_OF_A_BRANCH, Branch, system_of
 
 
 class Situation(msgspec.Struct, frozen=True):
@@ -56,14 +40,15 @@ def place_turn(
     if placed_ask != ask:
         history.amend(found.chat, found.begun.ref.nonce, placed_ask)
     if placed.kept < len(whole.messages):
-        branch = whole.until(placed.kept)
+        branch = _until(whole, placed.kept)
     return branch, placed_ask, _prompt(found, branch, ask, placed)
 
 
-def system_of(begun: Begun, ask: Ask, settings: Settings) -> str:
-    """The instructions of a chat, or else those of the server."""
-    system = begun.system if ask.system is None else ask.system
-    return system or settings.system_prompt
+def _until(branch: Branch, count: int) -> Branch:
+    """The branch that ends with the first `count` of its messages."""
+    messages = branch.messages[:count]
+    last = find_ref(id_of(messages[-1])) if messages else None
+    return Branch(messages, branch.start, last.index if last else -1, linear=False)
 
 
 def _prompt(found: Situation, branch: Branch, ask: Ask, placed: Placed) -> Prompt:
@@ -86,6 +71,6 @@ def _load_whole(history: History, found: Situation) -> Branch:
     """A branch from its beginning on, not only what fits a prompt."""
     branch = found.branch
     ranges = branches.path(branches.read_forks(found.begun.forks), branch.leaf)
-    messages = history.read_ranges(found.chat, branches.newest(ranges, _MAX_OF_A_BRANCH))
+    messages = history.read_ranges(found.chat, branches.newest(ranges, MAX_OF_A_BRANCH))
     start = branches.length(ranges) - len(messages)
     return Branch(messages, start, branch.leaf, linear=branch.linear)

@@ -1,15 +1,17 @@
-"""What is decided about a turn before the model is called, and its answer as it is stored."""
+"""What is decided about a turn before the model is called."""
 
 import msgspec
 
 from chat.core.answer import Answer
 from chat.core.events import STATUS_OF
-from chat.core.messages import Ask, ChatRef, write_assistant_message
+from chat.core.messages import Ask, ChatRef, write_assistant_message, write_user_message
 from chat.core.outcomes import Begun
+from chat.core.prompt import estimate_text
+from chat.core.usage import Used
 
 
 class TurnPlan(msgspec.Struct, frozen=True):
-    """What is decided about a turn before the model is called."""
+    """A turn that is about to start."""
 
     chat: ChatRef
     begun: Begun
@@ -19,19 +21,41 @@ class TurnPlan(msgspec.Struct, frozen=True):
     start: int | None  # None: it is not kept, because the chat has forks
     parent_id: str | None
     forks: str | None  # None: they stay
+    max_tokens: int | None  # of the whole answer, however many calls it takes
 
+    @property
+    def user_message(self) -> bytes:
+        """The user's message as it will be stored."""
+        begun = self.begun
+        return write_user_message(
+            begun.ref, self.ask, began_ms=begun.now_ms, parent_id=self.parent_id
+        )
 
-def write_answer(plan: TurnPlan, turn: Answer, now_ms: int) -> bytes:
-    """The assistant's message of a turn that has ended."""
-    return write_assistant_message(
-        plan.begun.ref,
-        plan.chat.id,
-        turn.text,
-        model=plan.model,
-        status=STATUS_OF[turn.ending or "failed"],
-        now_ms=now_ms,
-        finish_reason=turn.finish_reason or ("error" if turn.error else None),
-        usage=turn.usage,
-        tool_calls=turn.tool_calls,
-        reasoning=turn.reasoning if plan.ask.openai else "",
-    )
+    def write_answer(self, turn: Answer, now_ms: int) -> bytes:
+        """The assistant's message of a turn that has ended."""
+        return write_assistant_message(
+            self.begun.ref,
+            self.chat.id,
+            turn.text,
+            model=self.model,
+            status=STATUS_OF[turn.ending or "failed"],
+            now_ms=now_ms,
+            finish_reason=turn.finish_reason or ("error" if turn.error else None),
+            usage=turn.usage,
+            tool_calls=turn.calls.whole() if turn.ending == "completed" else [],
+            reasoning=turn.reasoning if self.ask.openai else "",
+        )
+
+    def may_go_on(self, used_tokens: int) -> bool:
+        """Whether there is something left for another call."""
+        return self.max_tokens is None or used_tokens < self.max_tokens
+
+    def used(self, answer: Answer, *, is_stopped: bool) -> Used:
+        """What it has used so far, by the model's count or else by estimate."""
+        if answer.usage:
+            return Used(self.model, answer.usage.prompt_tokens, answer.usage.completion_tokens)
+        completion_tokens = estimate_text(answer.received)
+        if is_stopped and not self.ask.stream:
+            # Nothing of it was seen, and it is paid for: by then it may have said all it may.
+            completion_tokens = max(completion_tokens, self.begun.max_tokens)
+        return Used(self.model, self.prompt_tokens, completion_tokens)

@@ -2,7 +2,7 @@
 
 Nothing here waits for Redis while the model speaks: text for the turn's log, and the signs that it is
 alive, go through a buffer. When the turn has ended, one commit stores it; while Redis is away, that is
-tried again for a while. When the client leaves, the turn goes on until it is stored.
+tried again for a while. When the client leaves, the turn goes on without one until it is stored.
 """
 
 import functools
@@ -24,18 +24,16 @@ from chat.core.errors import (
 from chat.core.events import Delta, Ended, Event, Started
 from chat.core.http1 import ProtocolError
 from chat.core.limits import RateStatus
-from chat.core.messages import write_user_message
 from chat.core.outcomes import Finished, LogEnd
-from chat.core.prompt import estimate_text
 from chat.core.usage import Used
 from chat.host.flow import WORK_DUE, DueAt, Wait
 from chat.host.shutdown import Shutdown
-from chat.models.upstream import ModelCall
+from chat.models.choice import Calls
 from chat.settings import Settings
 from chat.store.history import History
 from chat.store.turn_log_writer import LOST, LogBuffer, TurnLogWriter
 from chat.turns.events import ended_as_stored, ended_in_error, error_json, started
-from chat.turns.plan import TurnPlan, write_answer
+from chat.turns.plan import TurnPlan
 
 _MAX_CONTINUATIONS = 5
 _AGAIN_SECONDS = 0.5
@@ -47,8 +45,8 @@ log = logging.getLogger("chatkeep")
 class Producer:
     """A running turn: a flow, whose last event is `ended`.
 
-    `call` calls the model; given what it has said so far, to go on from there. `on_end` is called
-    once the chat is free.
+    `call` calls the model; given what it has said so far, and in how many tokens, to go on from there. `on_end`
+    is called once the chat is free.
     """
 
     needs_client = False
@@ -57,7 +55,7 @@ class Producer:
     def __init__(
         self,
         plan: TurnPlan,
-        call: Callable[[str], ModelCall],
+        call: Calls,
         *,
         history: History,
         writer: TurnLogWriter,
@@ -73,9 +71,10 @@ class Producer:
         self._on_end = on_end
         self.upstream_seconds = 0.0
         self.chat, self.ref = plan.chat, begun.ref
+        self.chat_mark = begun.mark
         self._plan = plan
         self._make_call = call
-        self._call = call("")
+        self._call = call("", 0)
         self._history = history
         self._writer = writer
         self._shutdown = shutdown
@@ -87,9 +86,14 @@ class Producer:
             continuations=_MAX_CONTINUATIONS if ask.autocontinue else 0,
             secret=settings.gpt_api_key,
             tells_reasoning=ask.reasoning,
-            call_prefix=f"call_{begun.ref.nonce}",
         )
-        self._buffer = LogBuffer(plan.chat, begun.ref, history.lease_ms, begun.now_ms)
+        self._buffer = LogBuffer(
+            plan.chat,
+            begun.ref,
+            lease_ms=history.lease_ms,
+            keep_ms=history.keep_ms,
+            began_ms=begun.now_ms,
+        )
         self._writer.attach(self._buffer)
         self._began_at = now
         self._store_away_at: float | None = None
@@ -98,11 +102,7 @@ class Producer:
     @functools.cached_property
     def started(self) -> Started:
         """The first event of a stream."""
-        plan, begun = self._plan, self._plan.begun
-        message = write_user_message(
-            begun.ref, plan.ask, began_ms=begun.now_ms, parent_id=plan.parent_id
-        )
-        return started(plan.chat, begun.ref, message)
+        return started(self.chat, self.ref, self._plan.user_message)
 
     @property
     def opening(self) -> list[Event]:
@@ -166,9 +166,12 @@ class Producer:
         return []
 
     def _call_and_read(self) -> list[Event]:
+        if self._answer.goes_on and not self._plan.may_go_on(self._used().completion_tokens):
+            self._answer.close()
+            return []
         if self._answer.goes_on:
             self._call.drain()
-            self._call = self._make_call(self._answer.text)
+            self._call = self._make_call(self._answer.text, self._used().completion_tokens)
             self._answer.go_on()
         self._call.work()
         return self._read()
@@ -221,12 +224,19 @@ class Producer:
                 self._end_at = now + _AGAIN_SECONDS
                 return None
             self._answer.error = StoreUnavailable(_NOT_STORED, retry_after=1)
+            self._take_back()
         except ChatkeepError as error:
             self._answer.error = error
         except Exception:  # whatever it is, the turn must end: else its lease lives for ever
             log.exception("turn %s could not be stored", self._plan.begun.ref.turn_id)
             self._answer.error = InternalError("An internal error occurred.")
+            self._take_back()
         return self._failed(None)
+
+    def _take_back(self) -> None:
+        """Its client learns that nothing is stored: so let it be, whatever Redis has done by now."""
+        plan, used = self._plan, self._used() if self._call.answering else None
+        self._writer.take_back(self._history.take_back(plan.chat, plan.begun.ref, plan.ask, used))
 
     def _drop(self) -> Ended:
         plan, error = self._plan, self._answer.error
@@ -234,7 +244,10 @@ class Producer:
         # A log with text is deleted; one without shows late readers the error.
         shown = b"" if self._answer.offset else error_json(error)
         used = self._used() if self._call.answering else None
-        stored = self._history.drop(plan.chat, plan.begun.ref, plan.ask, shown, used)
+        is_rollback = self._buffer.verdict == "rollback"
+        stored = self._history.drop(
+            plan.chat, plan.begun.ref, plan.ask, shown, used, rolled_back=is_rollback
+        )
         # Another instance may have taken it for dead, and stored it: then it has not simply failed.
         return ended_as_stored(stored) if stored else self._failed(None)
 
@@ -242,14 +255,14 @@ class Producer:
         """End a turn that only its client gets: what it used is booked."""
         plan = self._plan
         self._history.drop(plan.chat, plan.begun.ref, plan.ask, b"", self._used())
-        return self._ended(write_answer(plan, self._answer, plan.begun.now_ms))
+        return self._ended(plan.write_answer(self._answer, plan.begun.now_ms))
 
     def _store(self) -> Ended:
         plan, ending = self._plan, self._answer.ending or "failed"
         if not plan.ask.stored:
             return self._leave_nothing()
         now_ms = plan.begun.now_ms + int((time.monotonic() - self._began_at) * 1000)
-        answer = write_answer(plan, self._answer, now_ms)
+        answer = plan.write_answer(self._answer, now_ms)
         finished = Finished(
             plan.begun.ref,
             plan.ask,
@@ -275,10 +288,7 @@ class Producer:
         return self._failed(message) if is_failed else Ended(ending, offset, msgspec.Raw(message))
 
     def _used(self) -> Used:
-        usage, plan = self._answer.usage, self._plan
-        if usage:
-            return Used(plan.model, usage.prompt_tokens, usage.completion_tokens)
-        return Used(plan.model, plan.prompt_tokens, estimate_text(self._answer.received))
+        return self._plan.used(self._answer, is_stopped=self._buffer.verdict is not None)
 
     def _log_end(self, ending: str) -> LogEnd:
         error = error_json(self._answer.error) if self._answer.error else b""

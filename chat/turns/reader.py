@@ -23,7 +23,7 @@ from chat.turns.recovery import Recovery
 
 _WAIT_SECONDS = 1.0
 _LATE_SECONDS = 1.5  # so long after its time a reply is not waited for any more
-_NOTHING_LEFT = "This turn has ended, and nothing of it is stored."
+NOTHING_LEFT = "This turn has ended, and nothing of it is stored."
 
 
 class Reader:
@@ -54,6 +54,7 @@ class Reader:
         # A client that has all of it, and sends the message again, gets the ending alone.
         self.opening: list[Event] = [] if offset == END else [self.started]
         self.chat, self.ref = chat, ref
+        self.chat_mark = ""  # known once the answer is found
         self._offset = offset
         self._history = history
         self._logs = logs
@@ -133,12 +134,17 @@ class Reader:
             events.append(Delta(text, self._offset))
 
     def _find_ending(self, entry: LogEntry) -> Ended:
-        message = self._history.find_message(self.chat, self.ref)
+        message = self._find_message()
         error = msgspec.Raw(entry.error) if entry.error else None
         if message is None and error is None:
             return _nothing_left()
         body = msgspec.Raw(message) if message else None
         return Ended(entry.ending, entry.offset, message=body, error=error)  # type: ignore[arg-type]
+
+    def _find_message(self) -> bytes | None:
+        look = self._history.look_for(self.chat, self.ref)
+        self.chat_mark = look.mark
+        return look.message or None
 
     def _ask_what_became_of_it(self) -> list[Event]:
         """Nothing new in the log: the model is silent, or the log is gone, or never was."""
@@ -148,7 +154,7 @@ class Reader:
         # It has ended, perhaps since we read: a log that is still there decides.
         if entries := self._logs.read(self.chat, self.ref.nonce, self._offset, 0):
             return self._read(entries)
-        message = self._history.find_message(self.chat, self.ref)
+        message = self._find_message()
         events: list[Event] = []
         if message is None:
             self.ended = _nothing_left()
@@ -174,4 +180,4 @@ class Reader:
 
 
 def _nothing_left() -> Ended:
-    return ended_in_error(NotFound(_NOTHING_LEFT, code="turn_not_found"), 0)
+    return ended_in_error(NotFound(NOTHING_LEFT, code="turn_not_found"), 0)

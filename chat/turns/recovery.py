@@ -8,6 +8,7 @@ the first reason, and the first commit wins. If this process dies in between, th
 import time
 
 import msgspec
+from msgspec.structs import replace
 
 from chat.core import branches
 from chat.core.completions import PromptMessage
@@ -37,11 +38,11 @@ class Recovery:
         self._writer = writer
         self._default_model = default_model
 
-    def stop(self, chat: ChatRef, reason: StopReason) -> bytes | None:
+    def stop(self, chat: ChatRef, reason: StopReason) -> Look | None:
         """Stop the running turn: `cancelled` stores its text, `rollback` drops it.
 
-        Returns the stored message; None if no turn was running or nothing is stored. A live producer
-        ends its turn itself, so that no text is lost: its next write to the log is refused.
+        Returns the chat with the stored message, if there is one; None if no turn was running. A
+        live producer ends its turn itself, so that no text is lost: its next write to the log is refused.
         """
         look = self._history.look(chat)
         ref = look.running
@@ -54,8 +55,8 @@ class Recovery:
             while time.monotonic() < give_up:
                 self._logs.read(chat, ref.nonce, len(text), _STOP_STEP_SECONDS)
                 if self._history.look(chat).running != ref:
-                    return self._history.find_message(chat, ref)
-        return self.settle(chat, look, reason)
+                    return self._history.look_for(chat, ref)
+        return replace(look, message=self.settle(chat, look, reason) or b"")
 
     def settle(self, chat: ChatRef, look: Look, reason: StopReason) -> bytes | None:
         """End the running turn of `look` now; the stored message, if one is stored."""
@@ -66,16 +67,31 @@ class Recovery:
         if reason == "rollback":
             before = self._parent(chat, ask, ref)[1]
             used = _estimate(self._model(look, ask), ask, text, before)
-            self._history.drop(chat, ref, ask, error=b"", used=used)
+            self._history.drop(chat, ref, ask, b"", used, rolled_back=True, from_outside=True)
             return None
         if not ask.stored:
             used = _estimate(self._model(look, ask), ask, text, b"")
-            self._history.drop(chat, ref, ask, error=b"", used=used)
+            self._history.drop(chat, ref, ask, b"", used, from_outside=True)
             return None
         try:
             return self._commit(chat, look, ask, ref, text, reason)
         except NotFound:
             return None  # dropped or deleted meanwhile
+
+    def close(self, chat: ChatRef) -> tuple[str, Used | None]:
+        """Close the log of the running turn, whose chat is to be deleted: (its nonce, what it used).
+
+        ("", None) when no turn is running.
+        """
+        look = self._history.look(chat)
+        ref = look.running
+        if ref is None:
+            return "", None
+        ask = _ask.decode(look.asked)
+        text, _ = self._logs.stop(chat, ref.nonce, "cancelled")
+        self._writer.stop(ref.nonce, "cancelled")
+        before = self._parent(chat, ask, ref)[1]
+        return ref.nonce, _estimate(self._model(look, ask), ask, text, before)
 
     def settle_if_dead(self, chat: ChatRef) -> Look:
         """Look at a chat, after ending a turn whose lease has run out."""
@@ -103,6 +119,7 @@ class Recovery:
             now_ms=look.now_ms,
             parent_id=id_of(before) if before else None,
             forks=branches.forks_after(look.forks, ref.index, parent),
+            from_outside=True,
         )
         return self._history.commit(chat, finished)
 

@@ -15,11 +15,10 @@ import time
 from functools import partial
 
 from chat.core import branches
-from chat.core import prompt as prompts
 from chat.core.credentials import Caller
 from chat.core.cursors import Cursor
 from chat.core.entries import Entry
-from chat.core.errors import ChatkeepError, NotFound, TurnInProgress
+from chat.core.errors import KeyRejected, NotFound, StoreUnavailable, TurnInProgress
 from chat.core.events import StopReason
 from chat.core.messages import Ask, ChatRef, TurnRef, WhenBusy, id_of, new_nonce
 from chat.core.outcomes import (
@@ -32,6 +31,8 @@ from chat.core.outcomes import (
     Look,
     NoRecord,
     Outcome,
+    Over,
+    Torn,
 )
 from chat.core.prompt import Prompt
 from chat.core.sent import Sent
@@ -45,18 +46,19 @@ from chat.store.turn_log import TurnLog
 from chat.store.turn_log_writer import TurnLogWriter
 from chat.store.users import Users
 from chat.turns.following import Following
-from chat.turns.items import ask_to_add, store_added
-from chat.turns.placement import Branch, Situation, place_turn, system_of
+from chat.turns.items import add_entries
+from chat.turns.placement import Situation, place_turn
 from chat.turns.plan import TurnPlan
 from chat.turns.producer import Producer
+from chat.turns.prompts import Prompts
 from chat.turns.reader import Reader
 from chat.turns.recovery import Recovery
-from chat.turns.refusals import changed, refused, same_turn, too_many
+from chat.turns.refusals import refusal_of, refused, same_turn
 from chat.turns.waiting import BUSY, Waiting, WaitingMessages
 
-_ASK_AGAIN_SECONDS = 0.5
 _CHATS_AT_ONCE = 100
-_MAX_OF_A_BRANCH = 2000
+_MAX_TRIES = 20
+_MAX_ROOM = 3
 # What becomes of the running turn.
 _STOPS: dict[WhenBusy, StopReason] = {
     "enqueue": "cancelled",
@@ -88,6 +90,7 @@ class Turns:
         self._models = models
         self._settings = settings
         self._shutdown = shutdown
+        self._prompts = Prompts(history, settings)
         self._recovery = Recovery(history, logs, writer, settings.gpt_model)
         self._waiting = WaitingMessages(queue, self._recovery, shutdown)
         self._following = Following(history, logs, self._recovery, settings)
@@ -142,17 +145,23 @@ class Turns:
         if isinstance(begun, TurnRef):
             return self._following.join(chat, begun, ask, cursor)
         try:
-            branch = self._find_branch(chat, begun, ask)
-            if sent is None:
-                prompt = self._build_prompt(begun, branch, ask)
-            else:
-                found = Situation(chat, begun, branch, self._settings)
-                branch, ask, prompt = place_turn(self._history, found, ask, sent)
-            parent_id = id_of(branch.messages[-1]) if branch.messages else None
-            model, call = self._models.open(chat, begun, ask, prompt, parent_id)
-        except ChatkeepError:
-            self._history.drop(chat, begun.ref, ask)
+            return self._start(chat, begun, ask, sent, began_at)
+        except Exception:  # whatever it is: nobody would drive this turn
+            self._abandon(chat, begun, ask)
             raise
+
+    def _start(
+        self, chat: ChatRef, begun: Begun, ask: Ask, sent: Sent | None, began_at: float
+    ) -> Producer:
+        """Call the model for a turn that has begun."""
+        branch = self._prompts.find_branch(chat, begun, ask)
+        if sent is None:
+            prompt = self._prompts.build(begun, branch, ask)
+        else:
+            found = Situation(chat, begun, branch, self._settings)
+            branch, ask, prompt = place_turn(self._history, found, ask, sent)
+        parent_id = id_of(branch.messages[-1]) if branch.messages else None
+        model, call = self._models.open(chat, begun, ask, prompt, parent_id)
         return Producer(
             TurnPlan(
                 chat,
@@ -163,6 +172,7 @@ class Turns:
                 prompt.start if branch.linear else None,
                 parent_id,
                 branches.forks_after(begun.forks, begun.revision, branch.leaf),
+                self._models.max_tokens(begun, ask),
             ),
             call,
             history=self._history,
@@ -173,15 +183,17 @@ class Turns:
             on_end=partial(self._waiting.turn_ended, chat),
         )
 
+    def _abandon(self, chat: ChatRef, begun: Begun, ask: Ask) -> None:
+        try:
+            self._history.drop(chat, begun.ref, ask)
+        except StoreUnavailable:
+            self._writer.take_back(self._history.take_back(chat, begun.ref, ask))
+        self._waiting.turn_ended(chat)
+
     def add(self, caller: Caller, chat: ChatRef, entries: list[Entry]) -> TurnRef:
         """Add entries to a chat; the model is not asked. Raises ChatkeepError."""
-        ask, nonce = ask_to_add(entries), new_nonce()
-        give_up_at = time.monotonic() + self._settings.queue_seconds
-        while not isinstance(begun := self._take_lease(caller, chat, ask, nonce), Begun):
-            if time.monotonic() >= give_up_at:
-                raise TurnInProgress(BUSY)
-            time.sleep(_ASK_AGAIN_SECONDS)
-        return store_added(self._history, chat, begun, ask)
+        begin = partial(self._take_lease, caller, chat)
+        return add_entries(self._history, chat, entries, begin, self._settings.queue_seconds)
 
     def resume(
         self, chat: ChatRef, turn_id: str | None, cursor: Cursor | None, *, strict: bool
@@ -189,9 +201,13 @@ class Turns:
         """Follow a turn (following.py)."""
         return self._following.resume(chat, turn_id, cursor, strict=strict)
 
-    def stop(self, chat: ChatRef) -> bytes | None:
-        """Stop the running turn and keep its text; the stored message, None if no turn was running."""
-        return self._recovery.stop(chat, "cancelled")
+    def stop(self, chat: ChatRef) -> tuple[bytes, str] | None:
+        """Stop the running turn and keep its text; what is stored, and the chat's mark.
+
+        None if no turn was running, or nothing is stored.
+        """
+        look = self._recovery.stop(chat, "cancelled")
+        return (look.message, look.mark) if look and look.message else None
 
     def look(self, chat: ChatRef) -> Look:
         """The running turn, after ending one whose instance died."""
@@ -204,7 +220,12 @@ class Turns:
     def delete(self, chat: ChatRef) -> None:
         """Delete a chat, if there is one; a running turn is stopped first, so that its usage counts."""
         self._recovery.stop(chat, "cancelled")
-        self._chats.delete(chat)
+        closed, used = "", None
+        for _ in range(_MAX_TRIES):
+            if self._chats.delete(chat, closed, used):
+                return
+            closed, used = self._recovery.close(chat)  # it has begun since
+        raise TurnInProgress(BUSY)
 
     def delete_all(self, owner: str) -> None:
         """Delete every chat of an owner."""
@@ -217,77 +238,60 @@ class Turns:
         self._recovery.settle_if_dead(chat)
         begun = self._attempt(caller, chat, "", None)
         assert isinstance(begun, Begun)
-        branch = self._find_branch(chat, begun, ask)
-        return self._models.name(begun, ask), self._build_prompt(begun, branch, ask)
+        branch = self._prompts.find_branch(chat, begun, ask)
+        return self._models.name(begun, ask), self._prompts.build(begun, branch, ask)
 
     def _attempt(self, caller: Caller, chat: ChatRef, nonce: str, ask: Ask | None) -> Outcome:
-        outcome = self._history.begin(chat, caller, nonce, ask)
-        if isinstance(outcome, NoRecord):
-            self._users.create_record(chat.owner)
+        try:
             outcome = self._history.begin(chat, caller, nonce, ask)
-        return outcome
+            if isinstance(outcome, NoRecord):
+                self._users.create_record(chat.owner)
+                outcome = self._history.begin(chat, caller, nonce, ask)
+            return outcome
+        except (KeyRejected, NotFound):
+            raise
+        except Exception:  # no answer, or one that cannot be read
+            if ask:  # it may have begun, and nobody would drive it
+                ref = TurnRef(0, nonce)
+                self._writer.take_back(self._history.take_back(chat, ref, ask))
+            raise
 
     def _take_lease(
         self, caller: Caller, chat: ChatRef, ask: Ask, nonce: str
     ) -> Begun | TurnRef | Busy:
         """The chat's lease, or the turn with this idempotency key; Busy while others have it."""
+        tries = 0
         while True:
             outcome = self._attempt(caller, chat, nonce, ask)
             match outcome:
                 case Known():
                     return same_turn(outcome, ask)
-                case Changed():
-                    raise changed(outcome)
-                case Crowded():
-                    raise too_many("messages are waiting")
+                case Changed() | Crowded() | Over():
+                    raise refusal_of(outcome)
+                case Torn():
+                    self._chats.delete(chat)
                 case Limited():
-                    self._make_room(outcome)
+                    tries += 1
+                    self._make_room(outcome, tries)
                 case Busy(ref=TurnRef(), alive=False):
-                    self._recovery.settle_if_dead(chat)
+                    self._end_dead_turn(chat, ask, outcome.place)
                 case Begun() | Busy():
                     return outcome
 
-    def _make_room(self, limited: Limited) -> None:
-        """End dead turns that still count as running; raises RateLimited if there are none."""
-        if limited.reason == "turns":
-            dead = [turn for turn in limited.running if self._is_over(turn, limited.now_ms)]
-            for chat, nonce, _ in dead:
-                self._history.release(chat, nonce)
-            if dead:
-                return
-        raise refused(limited)
+    def _end_dead_turn(self, chat: ChatRef, ask: Ask, place: int) -> None:
+        if ask.when_busy == "rollback" and place == 1:
+            self._recovery.stop(chat, "rollback")
+        else:
+            self._recovery.settle_if_dead(chat)
 
-    def _is_over(self, turn: tuple[ChatRef, str, int], now_ms: int) -> bool:
-        chat, nonce, began_ms = turn
-        if now_ms - began_ms < self._history.lease_ms:
-            return False
-        running = self._recovery.settle_if_dead(chat).running
-        return running is None or running.nonce != nonce
-
-    def _find_branch(self, chat: ChatRef, begun: Begun, ask: Ask) -> Branch:
-        """The messages before the turn; `begin` has read those of a chat without branches."""
-        if ask.parent_id is None and not begun.forks:
-            return Branch(begun.messages, begun.start, begun.revision - 1, linear=True)
-        leaf = branches.parent_index(ask.parent_id, begun.revision)
-        ranges = [] if leaf is None else branches.path(branches.read_forks(begun.forks), leaf)
-        messages = self._history.read_ranges(chat, branches.newest(ranges, _MAX_OF_A_BRANCH))
-        ids = [branches.ROOT, None, *map(id_of, messages[-2:])]
-        if leaf is None or ask.parent_id not in ids:
-            raise NotFound(
-                "`parent_id` is not a message of this chat.",
-                param="parent_id",
-                code="message_not_found",
-            )
-        return Branch(messages, branches.length(ranges) - len(messages), leaf, linear=False)
-
-    def _build_prompt(self, begun: Begun, branch: Branch, ask: Ask) -> Prompt:
-        return prompts.build(
-            system_of(begun, ask, self._settings),
-            branch.messages,
-            ask.content,
-            start=branch.start,
-            max_tokens=self._settings.max_prompt_tokens,
-        )
+    def _make_room(self, limited: Limited, tries: int) -> None:
+        """Settle dead turns, which still hold what they have reserved; raises RateLimited if none."""
+        if not limited.dead or tries > _MAX_ROOM:
+            raise refused(limited)
+        for turn in limited.dead:
+            running = self._recovery.settle_if_dead(turn.chat).running
+            if running is None or running.nonce != turn.nonce:
+                self._history.release(turn)  # of a chat that is lost: else it is free by now
 
     def check_model(self, model: str) -> None:
         """Raises NotAllowed for a model that may not be asked for; "" is the default one."""

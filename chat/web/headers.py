@@ -1,16 +1,17 @@
 """Reads the headers of requests."""
 
-import hashlib
 import re
 from typing import TypeVar
 
+import msgspec
 from flask import Request
 
 from chat.core.errors import InvalidRequest
 from chat.core.messages import Repeat
+from chat.store.vault import Vault
 
 _IDEMPOTENCY_KEY = re.compile(r"[\x20-\x7e]{1,255}")
-_REVISION = re.compile(r'(?:W/)?"?([0-9]{1,15})"?')
+_ETAG = re.compile(r'(?:W/)?"([\x21\x23-\x7e]{1,64})"|([A-Za-z0-9._-]{1,64})')
 _COUNT = re.compile(r"[0-9]{1,9}")
 Missing = TypeVar("Missing")
 
@@ -32,7 +33,7 @@ def idempotency_key(request: Request) -> str | None:
     return key
 
 
-def read_repeat(request: Request) -> Repeat | None:
+def read_repeat(request: Request, owner: str, vault: Vault) -> Repeat | None:
     """How to recognise a retry: by Idempotency-Key, or by the retry header of the OpenAI SDKs.
 
     The SDKs send no key, but `X-Stainless-Retry-Count: 0` and up. Only a retry (1 and up) looks for
@@ -42,12 +43,13 @@ def read_repeat(request: Request) -> Repeat | None:
     attempt = header(request, "X-Stainless-Retry-Count", "")
     if key is None and not _COUNT.fullmatch(attempt):
         return None
-    body_hash = _hash(request.get_data())
+    # What it says is compared, not how it is written: the order of keys, blanks, escapes.
+    said = msgspec.json.encode(msgspec.json.decode(request.get_data()), order="sorted")
+    body_hash = vault.fingerprint(owner, b"body\n" + said)
     if key is not None:
-        return Repeat(f"k:{_hash(key.encode())}", body_hash, look_up=True)
-    credentials = header(request, "Authorization", "")
-    same = "\n".join([credentials, request.path, body_hash])
-    return Repeat(f"k:{_hash(same.encode())}", body_hash, look_up=int(attempt) > 0)
+        return Repeat(vault.fingerprint(owner, b"key\n" + key.encode()), body_hash, look_up=True)
+    same = "\n".join(["retry", header(request, "Authorization", ""), request.path, body_hash])
+    return Repeat(vault.fingerprint(owner, same.encode()), body_hash, look_up=int(attempt) > 0)
 
 
 def last_event_id(request: Request) -> str:
@@ -55,16 +57,12 @@ def last_event_id(request: Request) -> str:
     return header(request, "Last-Event-ID", "")
 
 
-def read_if_match(request: Request) -> int | None:
-    """The revision that a turn requires; None for any. Raises InvalidRequest."""
+def read_if_match(request: Request) -> str:
+    """The ETag that a turn requires, without its quotes; "" for any. Raises InvalidRequest."""
     text = header(request, "If-Match", "*").strip()
     if text == "*":
-        return None
-    match = _REVISION.fullmatch(text)
+        return ""
+    match = _ETAG.fullmatch(text)
     if not match:
         raise InvalidRequest("`If-Match` must be the ETag of a chat.", param="If-Match")
-    return int(match[1])
-
-
-def _hash(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:32]
+    return match[1] or match[2]

@@ -36,6 +36,7 @@ _CHAT_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _EXPOSED = (
     "ETag, X-Request-Id, Retry-After, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, Link"
 )
+_WHOSE = "Authorization, X-Firebase-AppCheck"
 _DAY_SECONDS = "86400"
 _SAFE_HEADERS = (
     ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
@@ -133,6 +134,7 @@ class Router:
         if response.status_code == 204:
             response.headers.remove("Content-Type")  # Flask sets text/html even without a body
         response.headers.setdefault("Cache-Control", "no-store")
+        response.headers.add("Vary", _WHOSE)  # a cache must not show one owner's answer to another
         response.headers.extend([("X-Request-Id", entry.request_id), *_SAFE_HEADERS])
         self._allow_origin(request, response)
         entry.status = response.status_code

@@ -1,27 +1,39 @@
 -- End a turn: store both its messages, end its log, free the lease, book what it used.
--- Returns {'stored', now, lines of usage}; {'settled', message} when the turn was stored before, by
--- this caller or another; {'gone'} when it was dropped or its chat deleted; or {'late', now}.
---#keys chat history chats log usage record everybody?
--- index, message_id: those of the answer. deadline_ms '': none. log_ms 0: the turn has no log.
---#args nonce index message_id chat_id began_ms now_ms deadline_ms user answer
+-- Returns {'stored', now, lines of usage}; {'settled', message, booked} when the turn was stored
+-- before, by this caller or another; {'gone', booked} when it was dropped, its chat deleted, or
+-- the messages before it lost; or {'late', now}.
+--#keys chat history chats once log usage record running everybody?
+-- index, message_id: those of the answer. log_ms 0: the turn has no log.
+--#args nonce index message_id chat_id now_ms deadline_ms user answer
 -- first_title: for a chat that never had one. ttl_ms 0: never expires. fields: others, in turn.
 --#args prompt_tokens completion_tokens ttl_ms log_ms ending length rest error first_title
 --#args usage_line used_tokens fields...
---#include clock spent account stored_message expire
+--#include clock spent member account stored_message ended expire
 
 -- The nonce is the fencing token. A second commit, of a zombie or of this caller whose first reply
 -- was lost, changes nothing and gets what was stored.
-local turn, created_at, prompt_sum, completion_sum, logs, title, counted = unpack(redis.call(
-  'HMGET', chat, 'turn', 'created_at', 'prompt_tokens', 'completion_tokens', 'logs', 'title',
-  'counted'))
+local turn, prompt_sum, completion_sum, logs, title, counted, ended_field, booked = unpack(
+  redis.call('HMGET', chat, 'turn', 'prompt_tokens', 'completion_tokens', 'logs', 'title',
+  'counted', 'ended', 'booked'))
 if turn ~= nonce then
   local message = stored_message(history, index, message_id)
-  return message and {'settled', message} or {'gone'}
+  return message and {'settled', message, booked or ''} or {'gone', booked or ''}
 end
 
 -- A commit that waited in a frozen Redis comes too late: its client has got an error already.
 local now = clock()
-if deadline_ms ~= '' and now > tonumber(deadline_ms) then return {'late', now} end
+if now > tonumber(deadline_ms) then return {'late', now} end
+
+-- The first write is one that a full Redis refuses: all of it is done, or nothing.
+local revision = redis.call('RPUSH', history, user, answer)
+local ended, keys = add_ended(ended_field, nonce, now),
+  {usage = usage, record = record, running = running, everybody = everybody}
+if revision ~= index + 1 then -- the messages before it are lost: the next turn begins a new chat
+  redis.call('LTRIM', history, 0, -3)
+  redis.call('HSET', chat, 'turn', '', 'said', '', 'ended', ended)
+  account(keys, counted, chat_id, nonce, usage_line, tonumber(used_tokens), now)
+  return {'gone', ''}
+end
 
 local live_logs = '' -- the logs that have not expired yet: a deletion of the chat must name them
 for log_nonce, expiry in string.gmatch(logs or '', '(%x+)@(%d+)') do
@@ -29,20 +41,16 @@ for log_nonce, expiry in string.gmatch(logs or '', '(%x+)@(%d+)') do
 end
 if log_ms ~= '0' then
   -- The highest id of a log: no entry can follow, so that exactly one ending wins.
-  redis.call('XADD', log, '9007199254740991-0', 'e', ending, 'n', length, 'x', rest, 'f', error)
+  redis.pcall('XADD', log, '9007199254740991-0', 'e', ending, 'n', length, 'x', rest, 'f', error)
   redis.call('PEXPIRE', log, log_ms)
   live_logs = live_logs .. nonce .. '@' .. string.format('%d', now + log_ms)
 end
-
-local revision = redis.call('RPUSH', history, user, answer)
-redis.call('HSET', chat, 'turn', '', 'said', '', 'message_count', revision,
-  'created_at', created_at or began_ms, 'updated_at', now_ms,
+redis.call('HSET', chat, 'turn', '', 'said', '', 'born', '', 'message_count', revision,
+  'updated_at', now_ms, 'ended', ended, 'context', used_tokens,
   'prompt_tokens', (prompt_sum or 0) + prompt_tokens,
   'completion_tokens', (completion_sum or 0) + completion_tokens,
   'logs', live_logs, 'title', title or first_title, unpack(fields))
 redis.call('ZADD', chats, now_ms, chat_id)
-expire(chat, ttl_ms)
-expire(history, ttl_ms)
-
-local keys = {usage = usage, record = record, everybody = everybody}
-return {'stored', now, account(keys, counted, nonce, usage_line, tonumber(used_tokens), now)}
+for _, key in ipairs({chat, history, once}) do expire(key, ttl_ms) end
+local lines = account(keys, counted, chat_id, nonce, usage_line, tonumber(used_tokens), now)
+return {'stored', now, lines}

@@ -1,14 +1,24 @@
--- Delete a chat. A turn that is running learns of it at its next step.
---#keys chat history chats logs...
--- turn: nonce of the running turn, ended_logs: the field `logs`, as the caller knows them.
---#args chat_id turn ended_logs
--- Returns {}; or {turn, ended logs} when these have changed and nothing is deleted: the caller must
--- name every log among the keys before the script runs, as a cluster demands.
-local running, logs_field = unpack(redis.call('HMGET', chat, 'turn', 'logs'))
-if (running or '') ~= turn or (logs_field or '') ~= ended_logs then
-  return {running or '', logs_field or ''}
-end
+-- Delete a chat, and account for its running turn, if that is the one whose log the caller closed.
+-- Returns {'running', nonce} when it is another one, and nothing is deleted; else {'deleted', logs
+-- of ended turns as in the field `logs`}, which the caller deletes; or {'late', now}.
+--#keys chat history chats once log usage record running everybody?
+-- closed: nonce of the running turn ('' = none).
+--#args chat_id closed deadline_ms usage_line used_tokens
+--#include clock spent member account ended
+local now = clock()
+if now > tonumber(deadline_ms) then return {'late', now} end
+local turn, counted, ended_field, logs = unpack(redis.call('HMGET', chat, 'turn', 'counted',
+  'ended', 'logs'))
+turn = turn or ''
+if turn ~= '' and turn ~= closed then return {'running', turn} end
 
-redis.call('DEL', chat, history, unpack(logs))
+-- The first write takes away, which a full Redis allows: what follows it, it does not refuse.
+redis.call('DEL', chat, history, log)
 redis.call('ZREM', chats, chat_id)
-return {}
+if turn ~= '' then
+  ended_field = add_ended(ended_field, turn, now)
+  local keys = {usage = usage, record = record, running = running, everybody = everybody}
+  account(keys, counted, chat_id, turn, usage_line, tonumber(used_tokens), now)
+end
+if ended_field then outlive(once, ended_field) end
+return {'deleted', logs or ''}

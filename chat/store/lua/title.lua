@@ -1,6 +1,7 @@
--- Give a chat a better title, unless a person has set it.
+-- Give a chat a better title, unless a person has set it or the name belongs to another chat now.
 --#keys chat
---#args title
-if redis.call('HGET', chat, 'titled') ~= '1' and redis.call('HEXISTS', chat, 'title') == 1 then
+--#args title mark
+local found, titled, has_title = unpack(redis.call('HMGET', chat, 'mark', 'titled', 'title'))
+if found == mark and titled ~= '1' and has_title then
   redis.call('HSET', chat, 'title', title)
 end

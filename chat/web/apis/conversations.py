@@ -45,7 +45,7 @@ class ConversationsRoutes(ChatRoutes):
         if found is None:
             raise NotFound("There is no such conversation.", code="chat_not_found")
         messages = self._load_messages(chat)
-        return json_response(conversations.write_messages(chat_id, messages, found.model))
+        return json_response(conversations.write_messages(chat_id, messages, found.chat.model))
 
     def delete_all(self, request: Request, caller: Caller) -> Response:
         """Delete all your conversations."""

@@ -83,8 +83,8 @@ class NativeRoutes(ChatRoutes):
 
     def stop(self, request: Request, caller: Caller, chat_id: str) -> Response:
         """Stop the running turn; the text generated so far is kept."""
-        message = self._turns.stop(ChatRef(caller.owner, chat_id))
-        return answer(NATIVE, message) if message else Response(status=204)
+        stopped = self._turns.stop(ChatRef(caller.owner, chat_id))
+        return answer(NATIVE, *stopped) if stopped else Response(status=204)
 
     def preview(self, request: Request, caller: Caller, chat_id: str) -> Response:
         """Show what would be sent to the model; nothing is sent or stored."""
@@ -106,8 +106,8 @@ class NativeRoutes(ChatRoutes):
         )
         leaf = request.args.get("leaf", "")
         page = self._load_page(request, ChatRef(caller.owner, chat_id), limit, leaf)
-        headers = {"ETag": f'"{page.revision}"', "Cache-Control": "private, no-cache"}
-        if request.if_none_match.contains_weak(str(page.revision)):
+        headers = {"ETag": f'"{page.etag}"', "Cache-Control": "private, no-cache"}
+        if request.if_none_match.contains_weak(page.etag):
             return Response(status=304, headers=headers)
         if page.first > 0:
             query = urlencode(
@@ -137,16 +137,17 @@ class NativeRoutes(ChatRoutes):
     def get_chat(self, request: Request, caller: Caller, chat_id: str) -> Response:
         """Get a chat; its messages are at /<chat_id>/chat."""
         ref, message = ChatRef(caller.owner, chat_id), b""
-        chat = self._chats.find_chat(ref)
-        if chat is None or chat.active_turn:  # the instance of its turn may have died
+        found = self._chats.find_chat(ref)
+        if found and found.chat.active_turn:  # the instance of its turn may have died
             look = self._turns.look(ref)
-            chat = self._chats.find_chat(ref)
-            if chat and look.running and look.running.turn_id == chat.active_turn:
+            found = self._chats.find_chat(ref)
+            if found and look.running and look.running.turn_id == found.chat.active_turn:
                 message = running_message(look)
-        if chat is None:
+        if found is None:
             raise NotFound("There is no such chat.", code="chat_not_found")
-        chat = replace(chat, running_message=msgspec.Raw(message) if message else None)
-        return json_response(chat, headers={"ETag": f'"{chat.message_count}"'})
+        running = msgspec.Raw(message) if message else None
+        chat = replace(found.chat, running_message=running)
+        return json_response(chat, headers={"ETag": f'"{found.etag}"'})
 
     def patch_chat(self, request: Request, caller: Caller, chat_id: str) -> Response:
         """Change a chat's title, model, instructions or metadata."""

@@ -41,6 +41,7 @@ class Dialect(msgspec.Struct, frozen=True):
     translate: Callable[[ChatkeepError], ChatkeepError] = as_it_is
 
 
+_MAX_DEPTH = 100
 Schema = dict[str, dict[str, object]]  # JSON Schema of each field of a body
 TEXT: dict[str, object] = {"type": "string"}
 OBJECT: dict[str, object] = {"type": "object"}
@@ -61,6 +62,9 @@ class Body:
             raise InvalidRequest("The body is not valid JSON.", code="invalid_json") from error
         if not isinstance(fields, dict):
             raise InvalidRequest("The body must be a JSON object.", code="invalid_json")
+        # Written again somewhere else, with less of the stack left, what is deep could not be.
+        if raw.count(b"{") + raw.count(b"[") > _MAX_DEPTH and _is_deeper(fields, _MAX_DEPTH):
+            raise InvalidRequest("The body is nested too deeply.", code="invalid_json")
         self.fields: dict[str, Any] = fields
 
     def text(self, name: str, *, max_length: int | None = None) -> str | None:
@@ -137,3 +141,9 @@ class Body:
         if value is not None and not isinstance(value, kind):
             raise self.invalid(name, f"must be {kind_name}")
         return value
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    """Whether more lists and objects are inside of each other."""
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels < 0 or any(_is_deeper(each, levels - 1) for each in inside)

@@ -16,6 +16,7 @@ from chat.core.sent import Sent
 from chat.host.flow import TICK_SECONDS, pump
 from chat.host.relay import Relay
 from chat.models.titles import Titles
+from chat.store.vault import Vault
 from chat.turns.producer import Producer
 from chat.turns.reader import Reader
 from chat.turns.turns import Turns
@@ -33,8 +34,14 @@ class Talk:
     """Runs a turn for a request, and answers it."""
 
     def __init__(
-        self, turns: Turns, titles: Titles, keepalive_seconds: float, relay: Relay | None
+        self,
+        turns: Turns,
+        titles: Titles,
+        vault: Vault,
+        keepalive_seconds: float,
+        relay: Relay | None,
     ) -> None:
+        self._vault = vault
         self._turns = turns
         self._relay = relay
         self._titles = titles
@@ -61,8 +68,8 @@ class Talk:
         ask = ask or dialect.read_request(request.get_data(), header(request, "Accept", ""))
         ask = replace(
             ask,
-            repeat=read_repeat(request),
-            revision=read_if_match(request),
+            repeat=read_repeat(request, caller.owner, self._vault),
+            if_match=read_if_match(request),
             must_exist=must_exist,
         )
 
@@ -102,10 +109,10 @@ class Talk:
                 return response
         return _pumped(answer, self._keepalive_seconds)
 
-    def _make_title(self, chat: ChatRef, ask: Ask, message: bytes) -> None:
-        """Start making one, if it is wanted."""
+    def _make_title(self, chat: ChatRef, ask: Ask, mark: str, message: bytes) -> None:
+        """Start making one, if it is wanted, for the chat with this mark."""
         if self._titles.wanted(ask, message):
-            self._titles.make(chat, ask, message)
+            self._titles.make(chat, mark, ask, message)
 
 
 def _pumped(answer: TurnResponse, keepalive_seconds: float) -> Response:
@@ -120,7 +127,7 @@ def _pumped(answer: TurnResponse, keepalive_seconds: float) -> Response:
     return response
 
 
-def answer(dialect: Dialect, message: bytes) -> Response:
-    """A stored answer of the model."""
-    head, body = write_stored(dialect, message)
+def answer(dialect: Dialect, message: bytes, mark: str) -> Response:
+    """A stored answer of the model, in the chat with this mark."""
+    head, body = write_stored(dialect, message, mark)
     return Response(body, head.status, head.headers)

@@ -16,12 +16,13 @@ import msgspec
 from werkzeug.datastructures import Headers
 
 from chat.core.cursors import mark_of
-from chat.core.errors import ChatkeepError
+from chat.core.errors import ChatkeepError, NotFound
 from chat.core.events import Event, Started
+from chat.core.messages import etag as write_etag
 from chat.core.messages import find_ref, read_answer
 from chat.host.flow import Wait, pump, run_to_end
 from chat.turns.producer import Producer
-from chat.turns.reader import Reader
+from chat.turns.reader import NOTHING_LEFT, Reader
 from chat.turns.waiting import Waiting
 from chat.web.access_log import RequestEntry
 from chat.web.dialects import Dialect
@@ -47,7 +48,7 @@ class RequestContext(msgspec.Struct, frozen=True):
     keepalive_seconds: float
     began_at: float = msgspec.field(default_factory=monotonic)
     begin: Callable[[], Turn] | None = None  # again, when the turn it repeats left nothing
-    on_stored: Callable[[bytes], None] | None = None  # with the stored message
+    on_stored: Callable[[str, bytes], None] | None = None  # with the chat's mark, the message
     accept: Callable[[Started], object] | None = None  # the answer at once; the turn goes on
 
 
@@ -59,6 +60,7 @@ class TurnResponse:
         self.head: Head | None = None
         self._context = context
         self._events: list[Event] = []  # before there is a head
+        self._may_begin = context.begin is not None
         self.wake: Callable[[], object] = lambda: None  # how another thread says that there is work
         self._framing: Literal["server", "chunked", "close"] = "server"
         self._protocol, self._common_headers = "", Headers()
@@ -112,7 +114,7 @@ class TurnResponse:
         assert turn.ended
         context.entry.ending, context.entry.tokens = turn.ended.ending, turn.tokens
         if turn.ended.message and context.on_stored:
-            context.on_stored(bytes(turn.ended.message))
+            context.on_stored(turn.chat_mark, bytes(turn.ended.message))
 
     def _write(self, events: list[Event]) -> bytes:
         if self._context.accept and not (isinstance(self._turn, Waiting) or self._is_refused):
@@ -153,13 +155,19 @@ class TurnResponse:
             if context.stream:
                 return self._begin_stream(turn)
             if turn.ended and turn.ended.message:
-                head, body = write_stored(context.dialect, bytes(turn.ended.message))
+                head, body = write_stored(
+                    context.dialect, bytes(turn.ended.message), turn.chat_mark
+                )
                 return self._begin_whole(
                     Head(head.status, head.headers | self._turn_headers()), body
                 )
-            assert context.begin
+            if not (self._may_begin and context.begin):
+                raise NotFound(NOTHING_LEFT, code="turn_not_found")
+            # The turn that this one repeats left nothing. Whether the message is to run again is not
+            # for us to say; and what is answered to that is the end of it.
+            self._may_begin = False
             self.finish()  # a reader leaves
-            self._set_turn(context.begin())  # the turn that this one repeats has failed
+            self._set_turn(context.begin())
             return b""
         except ChatkeepError as problem:
             error = context.dialect.translate(problem)
@@ -211,11 +219,11 @@ class TurnResponse:
         return {"Server-Timing": timing} | self._turn.rate_status.headers()
 
 
-def write_stored(dialect: Dialect, message: bytes) -> tuple[Head, bytes]:
-    """The answer with a stored message, and with the revision it brought the chat to."""
+def write_stored(dialect: Dialect, message: bytes, mark: str) -> tuple[Head, bytes]:
+    """The answer with a stored message, and with the ETag that its chat, with this mark, had then."""
     found = read_answer(message)
     ref = find_ref(found.id)
-    etag = {"ETag": f'"{ref.index + 1}"'} if ref else {}
+    etag = {"ETag": f'"{write_etag(mark, ref.index + 1)}"'} if ref and mark else {}
     body = msgspec.json.encode(dialect.write_answer(found))
     return Head(dialect.answer_status, {"Content-Type": JSON} | etag), body
 

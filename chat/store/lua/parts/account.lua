@@ -1,15 +1,16 @@
--- Book what a turn used: a line of usage ('' = it used nothing) and, for a turn whose end is
--- counted, the tokens of its owner and of all owners; it no longer counts as running.
+-- Book what a turn used: a line of usage ('' = it used nothing) and, for a turn that is counted,
+-- the tokens of its owner and of all owners; what it had reserved is free, and it runs no longer.
 -- Returns the number of lines of usage.
-local function account(keys, counted, nonce, line, tokens, now)
-  if counted == '1' then
-    local spent, running = unpack(redis.call('HMGET', keys.record, 'spent', 'running'))
-    running = string.gsub(running or '', '[^ ]*@' .. nonce .. '@%d+ ', '')
-    redis.call('HSET', keys.record, 'spent', spend(spent, tokens, now), 'running', running)
-    if keys.everybody then
-      local all = redis.call('HGET', keys.everybody, 'spent')
-      redis.call('HSET', keys.everybody, 'spent', spend(all, tokens, now))
+local function account(keys, counted, chat_id, nonce, line, tokens, now)
+  local lines = line ~= '' and redis.call('RPUSH', keys.usage, line) or 0
+  if (counted or '') ~= '' then
+    local held, day = string.match(counted, '^(%d+) (%d+)')
+    for _, key in ipairs({keys.record, keys.everybody}) do
+      local spent, reserved = unpack(redis.call('HMGET', key, 'spent', 'reserved'))
+      redis.call('HSET', key, 'spent', spend(spent, tokens, now),
+        'reserved', unreserve(reserved, held, day))
     end
+    redis.call('ZREM', keys.running, member_of(chat_id, nonce, counted))
   end
-  return line ~= '' and redis.call('RPUSH', keys.usage, line) or 0
+  return lines
 end

@@ -132,7 +132,7 @@ class ConversationRoutes(OpenAiRoutes):
         chat = self._chats.find_chat(ChatRef(caller.owner, conversation_id))
         if chat is None:
             raise NotFound(f"There is no conversation {conversation_id}.", code="chat_not_found")
-        return chat
+        return chat.chat
 
     def _items(self, caller: Caller, conversation_id: str) -> list[dict[str, Any]]:
         """Every item, oldest first."""
