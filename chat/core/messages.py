@@ -85,7 +85,10 @@ class Chat(msgspec.Struct, frozen=True):
 
 
 class Repeat(msgspec.Struct, frozen=True):
-    """An idempotency key and the body it came with, as keyed fingerprints (`Vault.fingerprint`)."""
+    """An idempotency key and the body it came with, as keyed fingerprints (`Vault.fingerprint`).
+
+    `field` is "" without a key: then only the newest turn of the chat may be the same.
+    """
 
     field: str
     body_hash: str

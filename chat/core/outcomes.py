@@ -155,6 +155,7 @@ class Finished(msgspec.Struct, frozen=True):
     `answer` is the assistant's message as JSON. None in `usage`: the model did not report it; in
     `start` and `forks`: the chat's stay as they are. `agent`: who answered, if it was an agent.
     `from_outside`: its producer does not know, and will learn what has been booked for it.
+    `undelivered`: its client has left.
     """
 
     ref: TurnRef
@@ -170,3 +171,4 @@ class Finished(msgspec.Struct, frozen=True):
     forks: str | None = None
     agent: str = ""
     from_outside: bool = False
+    undelivered: bool = False

@@ -20,7 +20,7 @@ from chat.core.prompt import estimate_text, estimate_tokens
 from chat.core.usage import Used, oldest_day
 from chat.settings import Settings
 from chat.store.begin_reply import read_begin
-from chat.store.history_reader import HistoryReader
+from chat.store.history_edits import HistoryEdits, delivery
 from chat.store.keyspace import (
     chat_key,
     chats_key,
@@ -42,7 +42,7 @@ _LARGEST_ANSWER = 16_384  # tokens that are reserved where nothing limits the an
 _GONE = "The chat or this turn was deleted while the model answered."
 
 
-class History(HistoryReader):
+class History(HistoryEdits):
     """Begins and ends turns, and reads what they left."""
 
     def __init__(self, store: Store, vault: Vault, settings: Settings) -> None:
@@ -87,6 +87,7 @@ class History(HistoryReader):
             idempotency_field=repeat.field if repeat else "",
             body_hash=repeat.body_hash if repeat else "",
             look_up=_flag(repeat and repeat.look_up),
+            recent=repeat.body_hash if repeat and not repeat.field else "",
             waits=_WAITS[ask.when_busy] if ask and self._queues else "",
             max_waiting=self._max_waiting,
             expected=ask.if_match if ask else "",
@@ -154,16 +155,6 @@ class History(HistoryReader):
         args |= {"state": "rolled_back" if rolled_back else "failed", "booked": booked}
         stored: bytes | None = self._store.run("drop", self._drop_keys(chat, ref), **args)
         return None if stored is None else self._vault.open_message(chat, stored)
-
-    def amend(self, chat: ChatRef, nonce: str, ask: Ask) -> None:
-        """Replace what is kept beside a running turn."""
-        asked = self._vault.seal(chat, msgspec.json.encode(ask))
-        self._store.run("amend", {"chat": chat_key(chat)}, nonce=nonce, asked=asked)
-
-    def replace_message(self, chat: ChatRef, index: int, message: bytes) -> None:
-        """Put another message of the same id in the place of a stored one."""
-        sealed = self._vault.seal_message(chat, message)
-        self._store.run("replace", {"history": history_key(chat)}, index=index, message=sealed)
 
     def take_back(self, chat: ChatRef, ref: TurnRef, ask: Ask, used: Used | None = None) -> Command:
         """`drop` as a command, for a turn of which nobody knows whether it was begun or stored."""
@@ -250,6 +241,7 @@ class History(HistoryReader):
             "system": None if system is None else self._vault.seal_text(chat, system),
             "agent": turn.agent or None,
             "booked": turn.used.booked(turn.ref.nonce) if turn.from_outside else None,
+            "recent": delivery(turn),
         }
         pairs = [(name, value) for name, value in values.items() if value is not None]
         return [part for pair in pairs for part in pair]

@@ -69,6 +69,7 @@ class Producer:
         self.ended: Ended | None = None
         self.store_seconds = store_seconds
         self._on_end = on_end
+        self.client_left: Callable[[], bool] = lambda: False
         self.upstream_seconds = 0.0
         self.chat, self.ref = plan.chat, begun.ref
         self.chat_mark = begun.mark
@@ -252,8 +253,7 @@ class Producer:
         return ended_as_stored(stored) if stored else self._failed(None)
 
     def _leave_nothing(self) -> Ended:
-        """End a turn that only its client gets: what it used is booked."""
-        plan = self._plan
+        plan = self._plan  # only its client gets it; what it used is booked
         self._history.drop(plan.chat, plan.begun.ref, plan.ask, b"", self._used())
         return self._ended(plan.write_answer(self._answer, plan.begun.now_ms))
 
@@ -276,6 +276,7 @@ class Producer:
             start=plan.start,
             forks=plan.forks,
             agent=self._call.agent,
+            undelivered=self.client_left(),
         )
         stored = self._history.commit(plan.chat, finished)
         if stored != answer:  # somebody else has ended it before
@@ -283,9 +284,9 @@ class Producer:
         return self._ended(stored)
 
     def _ended(self, message: bytes) -> Ended:
-        ending, offset = self._answer.ending or "failed", self._answer.offset
-        is_failed = self._answer.error is not None
-        return self._failed(message) if is_failed else Ended(ending, offset, msgspec.Raw(message))
+        if self._answer.error:
+            return self._failed(message)
+        return Ended(self._answer.ending or "failed", self._answer.offset, msgspec.Raw(message))
 
     def _used(self) -> Used:
         return self._plan.used(self._answer, is_stopped=self._buffer.verdict is not None)

@@ -120,6 +120,7 @@ class Recovery:
             parent_id=id_of(before) if before else None,
             forks=branches.forks_after(look.forks, ref.index, parent),
             from_outside=True,
+            undelivered=ending == "interrupted",
         )
         return self._history.commit(chat, finished)
 

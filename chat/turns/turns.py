@@ -8,8 +8,7 @@
     commit    one round trip: both messages, or nothing
 
 Other requests may follow a turn (`following.py`, `reader.py`), stop it, or end it after its instance died
-(`recovery.py`): whoever finds a dead turn in the way ends it.
-"""
+(`recovery.py`): whoever finds a dead turn ends it."""
 
 import time
 from functools import partial
@@ -106,8 +105,7 @@ class Turns:
         """Start a turn, or follow the one that was started with the same idempotency key.
 
         Its client has that one up to `cursor`. While the chat is busy the message waits, if it may.
-        `sent`: what a client sent that may repeat the conversation.
-        Raises ChatkeepError; a refused turn leaves nothing in Redis.
+        `sent` may repeat the conversation. Raises ChatkeepError; then nothing is left in Redis.
         """
         nonce = new_nonce()
         begin = partial(self._try_to_begin, caller, chat, ask, cursor, nonce, sent)
@@ -201,6 +199,10 @@ class Turns:
         """Follow a turn (following.py)."""
         return self._following.resume(chat, turn_id, cursor, strict=strict)
 
+    def note_delivery(self, chat: ChatRef, ref: TurnRef) -> None:
+        """Whoever asked for a turn again has its answer."""
+        self._history.note_delivery(chat, ref.nonce)
+
     def stop(self, chat: ChatRef) -> tuple[bytes, str] | None:
         """Stop the running turn and keep its text; what is stored, and the chat's mark.
 
@@ -215,7 +217,7 @@ class Turns:
 
     def settle_if_dead(self, chat: ChatRef) -> bool:
         """End a turn whose instance died; whether none is running now."""
-        return self._recovery.settle_if_dead(chat).running is None
+        return self.look(chat).running is None
 
     def delete(self, chat: ChatRef) -> None:
         """Delete a chat, if there is one; a running turn is stopped first, so that its usage counts."""

@@ -11,10 +11,11 @@ from msgspec.structs import replace
 from chat.core.credentials import Caller
 from chat.core.cursors import read_cursor
 from chat.core.events import Started
-from chat.core.messages import Ask, ChatRef
+from chat.core.messages import Ask, ChatRef, Repeat
 from chat.core.sent import Sent
 from chat.host.flow import TICK_SECONDS, pump
 from chat.host.relay import Relay
+from chat.host.sockets import has_left
 from chat.models.titles import Titles
 from chat.store.vault import Vault
 from chat.turns.producer import Producer
@@ -23,7 +24,7 @@ from chat.turns.turns import Turns
 from chat.turns.waiting import Waiting
 from chat.web.access_log import entry_of
 from chat.web.dialects import Dialect
-from chat.web.headers import header, last_event_id, read_if_match, read_repeat
+from chat.web.headers import header, last_event_id, read_if_match, read_recent, read_repeat
 from chat.web.live.handover import HandedOver, take_socket
 from chat.web.live.response import RequestContext, Turn, TurnResponse, write_stored
 
@@ -68,7 +69,7 @@ class Talk:
         ask = ask or dialect.read_request(request.get_data(), header(request, "Accept", ""))
         ask = replace(
             ask,
-            repeat=read_repeat(request, caller.owner, self._vault),
+            repeat=self._read_repeat(request, caller.owner, ask),
             if_match=read_if_match(request),
             must_exist=must_exist,
         )
@@ -87,6 +88,7 @@ class Talk:
             begin,
             partial(self._make_title, chat, ask),
             accept,
+            self._turns.note_delivery if ask.openai else None,
         )
         return self._answer(request, context, begin())
 
@@ -98,6 +100,8 @@ class Talk:
     def _answer(self, request: Request, context: RequestContext, turn: Turn) -> Response:
         """The relay drives it if there is more to come and it can have the client's socket."""
         answer = TurnResponse(context, turn)
+        if server_socket := request.environ.get("gunicorn.socket"):
+            answer.client_left = partial(has_left, server_socket)
         if self._relay:
             if not isinstance(turn, Waiting):
                 quick = isinstance(turn, Producer) and not (context.stream or context.accept)
@@ -105,9 +109,14 @@ class Talk:
             if not turn.ended and (client := take_socket(request.environ)):
                 answer.wake = partial(self._relay.wake, answer)
                 response = HandedOver(self._relay, answer, client, 200)
+                answer.client_left = partial(has_left, client)
                 answer.use_socket(request.environ["SERVER_PROTOCOL"], response.headers)
                 return response
         return _pumped(answer, self._keepalive_seconds)
+
+    def _read_repeat(self, request: Request, owner: str, ask: Ask) -> Repeat | None:
+        read = read_recent if ask.openai else read_repeat
+        return read(request, owner, self._vault)
 
     def _make_title(self, chat: ChatRef, ask: Ask, mark: str, message: bytes) -> None:
         """Start making one, if it is wanted, for the chat with this mark."""

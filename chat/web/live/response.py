@@ -6,6 +6,7 @@ writes the head and frames the body (RFC 9112); else the server does.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from email.utils import formatdate
 from functools import partial
 from http import HTTPStatus
@@ -18,8 +19,8 @@ from werkzeug.datastructures import Headers
 from chat.core.cursors import mark_of
 from chat.core.errors import ChatkeepError, NotFound
 from chat.core.events import Event, Started
+from chat.core.messages import ChatRef, TurnRef, find_ref, read_answer
 from chat.core.messages import etag as write_etag
-from chat.core.messages import find_ref, read_answer
 from chat.host.flow import Wait, pump, run_to_end
 from chat.turns.producer import Producer
 from chat.turns.reader import NOTHING_LEFT, Reader
@@ -50,6 +51,7 @@ class RequestContext(msgspec.Struct, frozen=True):
     begin: Callable[[], Turn] | None = None  # again, when the turn it repeats left nothing
     on_stored: Callable[[str, bytes], None] | None = None  # with the chat's mark, the message
     accept: Callable[[Started], object] | None = None  # the answer at once; the turn goes on
+    on_joined: Callable[[ChatRef, TurnRef], None] | None = None  # another request's turn, delivered
 
 
 class TurnResponse:
@@ -62,6 +64,7 @@ class TurnResponse:
         self._events: list[Event] = []  # before there is a head
         self._may_begin = context.begin is not None
         self.wake: Callable[[], object] = lambda: None  # how another thread says that there is work
+        self.client_left: Callable[[], bool] = lambda: False
         self._framing: Literal["server", "chunked", "close"] = "server"
         self._protocol, self._common_headers = "", Headers()
         self._set_turn(turn)
@@ -75,8 +78,12 @@ class TurnResponse:
             return
         self._write_event = partial(self._context.dialect.write_event, mark_of(turn.ref).encode())
         if isinstance(turn, Producer):
+            turn.client_left = self._has_no_client
             self._context.entry.chat = turn.chat.id
             self._context.entry.turn = turn.ref.turn_id
+
+    def _has_no_client(self) -> bool:
+        return self.client_left()
 
     def _wake(self) -> None:
         self.wake()
@@ -102,7 +109,15 @@ class TurnResponse:
         events = [] if self._turn.ended else self._turn.work()
         if isinstance(self._turn, Waiting) and self._turn.turn:
             self._set_turn(self._turn.turn)
+        if isinstance(self._turn, Reader) and self._turn.ended and not self.client_left():
+            self._note_delivery(self._turn)
         return self._write(events)
+
+    def _note_delivery(self, reader: Reader) -> None:
+        # Should it fail, the same request will get the same answer once more.
+        with suppress(ChatkeepError):
+            if self._context.on_joined:
+                self._context.on_joined(reader.chat, reader.ref)
 
     def finish(self) -> None:
         """Drive a turn to its end without a client, so that it is stored; all others just leave."""

@@ -16,6 +16,9 @@ local function take_lease(owner, status, created_at, count, queue, now)
       fields[#fields + 1] = value
     end
   end
+  if recent ~= '' then
+    fields[#fields + 1], fields[#fields + 2] = 'recent', recent .. ' ' .. count .. ' ' .. nonce
+  end
   redis.call('HSET', chat, unpack(fields))
   if queue then give_place_up(chat, waiting, queue, nonce, now) end
   if queue and not created_at then redis.call('PERSIST', chat) end -- see drop.lua
