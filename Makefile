@@ -6,6 +6,8 @@
 # make check         style and types
 # make test          all tests, on a real Redis and on a cluster; needs no network, takes minutes
 # make test-servers  the tests that touch Redis most, on Redis 6.2, 7, Valkey 9 and a cluster
+# make test-clients  real OpenAI clients of Python and JavaScript, installed into .clients/; writes
+#                    docs/clients.md
 # make fuzz          50,000 requests of garbage on every route
 # make chaos         break everything at random for minutes, and count what was lost
 # make bench         speed beside other ways to do the same; what a turn costs in Redis commands
@@ -20,7 +22,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := .venv-run
 
-.PHONY: help run quick test test-servers fuzz chaos bench bench-peers check lock docs clean
+.PHONY: help run quick test test-servers test-clients fuzz chaos bench bench-peers check lock docs clean
 
 run: $(RUN)/installed
 	@exec $(RUN)/bin/python -m dev.run
@@ -37,6 +39,9 @@ test: $(VENV)/installed
 
 test-servers: $(VENV)/installed
 	$(BIN)/python -m dev.servers
+
+test-clients: $(VENV)/installed
+	$(BIN)/python -m dev.clients
 
 fuzz: $(VENV)/installed
 	FUZZ_REQUESTS=50000 FUZZ_MUTATIONS=20000 $(BIN)/python -m pytest -n 4 tests/test_fuzz.py tests/test_completions_fuzz.py
@@ -81,4 +86,4 @@ $(RUN)/installed: requirements.txt requirements-run.txt
 	@$(PYTHON) -m dev.environment $(RUN) requirements.txt --wheels requirements-run.txt --small
 
 clean:
-	rm -rf $(VENV) $(RUN) .data .peers
+	rm -rf $(VENV) $(RUN) .data .peers .clients
