@@ -12,6 +12,8 @@
 # make chaos         break everything at random for minutes, and count what was lost
 # make bench         speed beside other ways to do the same; what a turn costs in Redis commands
 # make bench-peers   install LiteLLM and Portkey into .peers/, for `make bench` to measure as well
+# make sbom          what is deployed, as CycloneDX: sbom.json
+# make audit         known vulnerabilities of what is deployed; asks the internet
 # make docs          write the settings into .env.example and docs/settings.md
 # make lock          compile requirements*.in into requirements*.txt
 # make clean         remove what was installed, and the chats of `make run`
@@ -22,7 +24,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := .venv-run
 
-.PHONY: help run quick test test-servers test-clients fuzz chaos bench bench-peers check lock docs clean
+.PHONY: help run quick test test-servers test-clients fuzz chaos bench bench-peers check lock docs sbom audit clean
 
 run: $(RUN)/installed
 	@exec $(RUN)/bin/python -m dev.run
@@ -74,6 +76,13 @@ lock: $(VENV)/installed
 	$(BIN)/uv pip compile -q requirements.in --universal --python-version 3.11 --generate-hashes --no-header -o requirements.txt
 	$(BIN)/uv pip compile -q requirements-dev.in --universal --python-version 3.11 --generate-hashes --no-header -o requirements-dev.txt
 	$(BIN)/uv pip compile -q requirements-run.in -c requirements-dev.txt --no-deps --universal --python-version 3.11 --generate-hashes --no-header -o requirements-run.txt
+
+sbom: $(VENV)/installed
+	@$(BIN)/python -m dev.sbom >sbom.json
+
+# Not in CI: what was right yesterday must not fail today because somebody found something.
+audit: $(VENV)/installed
+	$(BIN)/uv tool run pip-audit --disable-pip --require-hashes --requirement requirements.txt
 
 docs: $(VENV)/installed
 	$(BIN)/python -m dev.docs

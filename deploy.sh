@@ -10,6 +10,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 . deploy/steps.sh
 # shellcheck source=deploy/operate.sh
 . deploy/operate.sh
+# shellcheck source=deploy/alerts.sh
+. deploy/alerts.sh
 
 usage() {
   cat <<'HELP'
@@ -27,6 +29,7 @@ Instead of a deploy
   --rollback          send all traffic to the revision before; the next deploy sends it forward
   --status            what runs: URL, revisions, traffic, settings (no secrets)
   --logs              the last 100 lines of the log of the last day
+  --alerts            metrics of its log, alert policies and a dashboard (CHANNEL=... who is told)
   --delete            delete all that was made here; asks first (--yes: does not)
 
 Options
@@ -72,7 +75,7 @@ read_options() {
       --dry-run) DRY_RUN=yes ;;
       --no-ping) PING=no ;;
       --yes) YES=yes ;;
-      --rollback | --status | --logs | --delete) ACTION=${option#--} ;;
+      --rollback | --status | --logs | --alerts | --delete) ACTION=${option#--} ;;
       -*) fail "There is no option $option. ./deploy.sh --help lists them." ;;
       *)
         [ -z "$NAME" ] || fail "One name only: is it $NAME or $option?"

@@ -1,8 +1,8 @@
 """`make chaos`: break everything at random for minutes, then check every history to the character.
 
 Three instances, one Redis and a model that fails now and then. Sixteen clients in forty chats leave
-in the middle of an answer, resume it on another instance, and send messages twice. Meanwhile
-instances are killed, frozen and terminated, and Redis is frozen and killed. The clients know only
+in the middle of an answer, resume it on another instance, and send messages twice; others delete
+their chats in the middle of a turn. Meanwhile instances are killed, frozen and terminated, and Redis is frozen and killed. The clients know only
 what an app knows, and react as the API says. Ends with a table, and fails when anything is lost.
 """
 
@@ -18,8 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from bench.checker import check
+from bench.forgetting import FORGETTERS, Forgetter
 from bench.world import ANSWER_LOST, CHATS, CLIENTS, LEASE_SECONDS, Heard, Said, World
 from tests.harness import Reply
+
+# Nothing is stored, and the same message is not to be sent again: it was rolled back.
+_FINAL = ("upstream_unavailable", "idempotency_conflict")
 
 
 class Talker(threading.Thread):
@@ -78,7 +82,7 @@ class Talker(threading.Thread):
     def _take(self, said: Said, reply: Reply) -> None:
         if reply.status == 200:
             said.outcome, said.message = reply.json["status"], reply.json
-        elif reply.status in (502, 504) or reply.code == "upstream_unavailable":
+        elif reply.status in (502, 504) or reply.code in _FINAL:
             said.outcome = "failed"
         else:  # 409, 503, or 404 after a rollback: try again
             self._world.counts[f"answers {reply.status}"] += 1
@@ -172,6 +176,7 @@ class Breaker:
             self._terminate,
             self._freeze,
             self._freeze_redis,
+            self._freeze_redis_past_the_time_out,
             self._kill_redis,
         ]
 
@@ -202,9 +207,16 @@ class Breaker:
         os.killpg(function.pid, signal.SIGCONT)
 
     def _freeze_redis(self) -> None:
+        self._freeze_redis_for(self._dice.uniform(0.2, 4))
+
+    def _freeze_redis_past_the_time_out(self) -> None:
+        """Clients have been told 503 by then, and the commands they sent are still to be run."""
+        self._freeze_redis_for(1.75)
+
+    def _freeze_redis_for(self, seconds: float) -> None:
         os.kill(self._world.redis.pid, signal.SIGSTOP)
         self._world.counts["Redis frozen (SIGSTOP)"] += 1
-        time.sleep(self._dice.uniform(0.2, 4))
+        time.sleep(seconds)
         os.kill(self._world.redis.pid, signal.SIGCONT)
 
     def _kill_redis(self) -> None:
@@ -228,14 +240,15 @@ def main() -> int:
     latest = began + options.minutes * 60
     try:
         talkers = [Talker(world, n, -(-options.turns // CLIENTS)) for n in range(CLIENTS)]
+        forgetters = [Forgetter(world, n, options.turns // 20) for n in range(FORGETTERS)]
         breaker = Breaker(world)
-        for talker in talkers:
-            talker.start()
-        while any(t.is_alive() for t in talkers) and time.monotonic() < latest:
+        for client in (*talkers, *forgetters):
+            client.start()
+        while any(t.is_alive() for t in (*talkers, *forgetters)) and time.monotonic() < latest:
             breaker.break_something()
         world.ending.set()
-        for talker in talkers:
-            talker.join(150)
+        for client in (*talkers, *forgetters):
+            client.join(150)
         world.counts["seconds"] = round(time.monotonic() - began)
         time.sleep(LEASE_SECONDS + 1)
         check(world)

@@ -7,10 +7,19 @@ from typing import Any
 from bench.world import CHATS, LOG_SECONDS, World, digest
 from chat.core.credentials import ANONYMOUS
 from chat.core.usage import read_line
-from chat.store.keyspace import record_key, usage_key
+from chat.store.keyspace import record_key, running_key, usage_key
 from tests.harness import Client
 
-_KINDS = ("chats", "chat", "history", "user", "usage", "")  # the last one is the list of owners
+_KINDS = (
+    "chats",
+    "chat",
+    "history",
+    "once",
+    "sizes",
+    "user",
+    "usage",
+    "",
+)  # the last one is the list of owners
 
 
 def check(world: World) -> None:
@@ -25,13 +34,15 @@ def check(world: World) -> None:
         histories[f"chat-{n}"] = pages[0]
     for chat_id, history in histories.items():
         _check_history(world, chat_id, history)
-    everything = [m["content"] for history in histories.values() for m in history]
+    stored = [m for history in histories.values() for m in history]
+    # An answer of which nothing came is in the history, but not in a prompt.
+    everything = [m["content"] for m in stored if m["content"] or m["role"] == "user"]
     place = {content: at for at, content in enumerate(everything)}
     _check_said(world, histories)
     for first, count, expected in world.prompts:
         _check_prompt(world, everything, place, first, count, expected)
     _check_keys(world)
-    world.counts["messages in the histories"] = len(everything)
+    world.counts["messages in the histories"] = len(stored)
     _check_usage(world)
 
 
@@ -42,7 +53,8 @@ def _whole_history(client: Client, path: str) -> list[dict[str, Any]]:
         if reply.status != 200:
             raise RuntimeError(f"GET {path}: {reply.status} {reply.body!r}")
         messages = reply.json + messages
-        path = reply.headers.get("Link", "").partition("<")[2].partition(">")[0]
+        query = reply.headers.get("Link", "").partition("<")[2].partition(">")[0]
+        path = query and path.partition("?")[0] + query
     return messages
 
 
@@ -120,8 +132,10 @@ def _check_keys(world: World) -> None:
     world.counts["keys left over besides chats"] = len(left)
     for key in client.scan_iter("*:chat:*", count=1000):
         _expect(world, not client.hget(key, "turn"), f"{key!r} still has a running turn")
-    running = client.hget(record_key(ANONYMOUS), "running")
+    running = client.zrange(running_key(ANONYMOUS), 0, -1)
     _expect(world, not running, f"turns are counted as running that are not: {running!r}")
+    reserved = (client.hget(record_key(ANONYMOUS), "reserved") or b":0").partition(b":")[2]
+    _expect(world, reserved == b"0", f"{reserved!r} tokens are reserved for turns that have ended")
 
 
 def _check_usage(world: World) -> None:

@@ -59,6 +59,9 @@ class World:
             "RATE_LIMIT": "1000000/day",
             "DAILY_TOKEN_BUDGET": "1000000000",
             "MAX_CONCURRENT_TURNS": "1000",
+            "MAX_CHATS_PER_OWNER": "100000",
+            "MAX_STORED_BYTES_PER_OWNER": "1000000000000",
+            "CHAT_TTL_SECONDS": "3600",
             "LOG_SECONDS": str(LOG_SECONDS),
             "KEEPALIVE_SECONDS": "1",
             "UPSTREAM_TIMEOUT_SECONDS": "2",
@@ -88,8 +91,9 @@ class ChaoticModel(ModelServer):
 
     def _answer(self, body: dict[str, Any]) -> Answer:
         self.requests.clear()  # what is needed of them is recorded below
-        said = [message["content"] for message in body["messages"]]
-        self._world.prompts.append((said[0], len(said) - 1, digest(said[:-1])))
+        said = _contents(body["messages"])
+        if not said[0].startswith("gone-"):  # else its history is deleted: see forgetting.py
+            self._world.prompts.append((said[0], len(said) - 1, digest(said[:-1])))
         dice = self._world.random
         pieces = [f"re {said[-1]}: ", *dice.choices(WORDS, k=dice.randrange(1, 12))]
         kind = dice.random()
@@ -106,6 +110,15 @@ class ChaoticModel(ModelServer):
             self._world.counts["model fell silent"] += 1
             return Answer(pieces=pieces, hang=2.5)
         return Answer(pieces=pieces, pause=dice.choice([0, 0.002, 0.01, 0.05]))
+
+
+def _contents(messages: list[dict[str, str]]) -> list[str]:
+    """What was said; questions that went without an answer are joined with the next one."""
+    contents: list[str] = []
+    for message in messages:
+        is_question = message["role"] == "user"
+        contents += message["content"].split("\n\n") if is_question else [message["content"]]
+    return contents
 
 
 def digest(contents: list[str]) -> str:

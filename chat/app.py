@@ -10,6 +10,7 @@ from redis.cluster import RedisCluster
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
+from chat.host.gate import give_memory_back
 from chat.host.intake import Intake
 from chat.host.relay import Relay
 from chat.host.shutdown import Shutdown
@@ -30,7 +31,7 @@ from chat.store.users import Users
 from chat.store.vault import Vault
 from chat.turns.owners import Owners
 from chat.turns.turns import Turns
-from chat.web.access_log import write_json_lines
+from chat.web.access_log import RequestEntry, write_json_lines
 from chat.web.apis.account import AccountRoutes
 from chat.web.apis.admin import AdminRoutes
 from chat.web.apis.agents import AgentAuth, AgentRoutes
@@ -53,9 +54,10 @@ _MAX_CONNECTIONS = 4096
 
 def build(settings: Settings) -> Router:
     """What answers requests; connections are opened on first use."""
+    give_memory_back()
     shutdown = Shutdown()
     shutdown.watch()
-    write_json_lines(settings.google_cloud_project)
+    write_json_lines(settings)
     # Two clients: blocking reads of turn logs must not exhaust the connections of everything else.
     store, blocking = (_store(settings, _REDIS_SECONDS) for _ in range(2))
     health = Health(store, chats_expire=settings.chat_ttl_seconds > 0)
@@ -95,6 +97,7 @@ def build(settings: Settings) -> Router:
         relay,
         max_body_bytes=max_bytes,
         origins=settings.origins,
+        observe=_telemetry(settings),
     )
 
 
@@ -109,6 +112,15 @@ def guard_server(settings: Settings, router: Callable[[], Router]) -> None:
         partial(write_refusal, settings.origins),
         lambda head, peer: refuse_by_head(router(), head, peer),
     ).install()
+
+
+def _telemetry(settings: Settings) -> Callable[[RequestEntry], None] | None:
+    """Traces and metrics, when they are wanted; else the module is not imported."""
+    if not settings.otel_exporter_otlp_endpoint:
+        return None
+    from chat.web.telemetry import Telemetry
+
+    return Telemetry(settings).observe
 
 
 def _agents(settings: Settings, store: Store, vault: Vault) -> Agents:

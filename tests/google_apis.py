@@ -16,8 +16,8 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 APIS = (
-    "artifactregistry cloudbuild cloudfunctions cloudresourcemanager iam logging run secretmanager"
-    " serviceusage storage"
+    "artifactregistry cloudbuild cloudfunctions cloudresourcemanager iam logging monitoring run"
+    " secretmanager serviceusage storage"
 ).split()
 OF_A_SERVICE = "googleapis.test"
 

@@ -10,8 +10,14 @@ from chat.core.events import Delta, KeepAlive, Reasoning, StopReason
 from chat.core.messages import Usage
 
 
-def _turn(*, stream: bool = True) -> Answer:
-    return Answer(stream=stream, keepalive_seconds=10, now=100.0)
+def _turn(*, stream: bool = True, max_bytes: int = 2**20, continuations: int = 0) -> Answer:
+    return Answer(
+        stream=stream,
+        keepalive_seconds=10,
+        now=100.0,
+        max_bytes=max_bytes,
+        continuations=continuations,
+    )
 
 
 def _chunk(text: str | None = None, finish_reason: str | None = None, **more: object) -> bytes:
@@ -241,3 +247,35 @@ def test_what_came_whole_counts_though_the_connection_broke() -> None:
         turn.upstream_ended(cut=True)
         assert (turn.ending, turn.stored) == (ending, ending == "completed")
         assert turn.error is None or "broke off" in turn.error.message
+
+
+def test_a_stream_over_the_limit_is_complete_where_it_is_full() -> None:
+    turn = _turn(max_bytes=5, continuations=5)
+    events = turn.receive(_chunk("ab") + _chunk("éé") + _chunk("c") + DONE, 101)
+    assert events == [Delta("ab", 2), Delta("é", 3)]
+    assert (turn.ending, turn.finish_reason, turn.was_cut) == ("completed", "length", True)
+    assert turn.text == "abé" and not turn.goes_on
+
+
+@pytest.mark.parametrize("ensure_ascii", [False, True])
+def test_an_unstreamed_answer_over_the_limit_is_not_read_to_its_end(ensure_ascii: bool) -> None:
+    text = 'é"\\\n😀' * 100_000
+    body = json.dumps({"choices": [{"message": {"content": text}}]}, ensure_ascii=ensure_ascii)
+    turn = _turn(stream=False, max_bytes=1000)
+    for at in range(0, len(body.encode()), 1001):
+        turn.receive(body.encode()[at : at + 1001], 101)
+        if turn.ending:
+            break
+    assert at < 200_000 and text.startswith(turn.text) and 990 < len(turn.text.encode()) <= 1000
+    assert (turn.ending, turn.finish_reason) == ("completed", "length")
+    turn.upstream_ended()
+    assert text.startswith(turn.text) and turn.stored
+
+
+def test_what_is_not_text_does_not_grow_without_end() -> None:
+    for stream, junk in ((False, b'{"x": "'), (True, b'data: {"x": "'), (True, b"data: x\n")):
+        turn = _turn(stream=stream, max_bytes=1000)
+        for _ in range(1000):
+            if not turn.ending:
+                turn.receive(junk * 100, 101)
+        assert turn.ending == "failed" and isinstance(turn.error, UpstreamRefused)

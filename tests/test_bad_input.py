@@ -33,6 +33,8 @@ BODIES: list[tuple[bytes, str, str | None]] = [
     (b'{"content": NaN}', "invalid_json", None),
     (b"[" * 100_000, "invalid_json", None),
     (b'{"content": "x", "metadata": ' + b'{"a":' * 100_000, "invalid_json", None),
+    (b'{"content": "x", "metadata": ' + b'{"a":' * 500 + b"1" + b"}" * 501, "invalid_json", None),
+    (b'{"content": "x", "unknown": ' + b"[" * 975 + b"]" * 975 + b"}", "invalid_json", None),
     (b'"content"', "invalid_json", None),
     (b"[]", "invalid_json", None),
     (b"null", "invalid_json", None),
@@ -52,7 +54,7 @@ FIELDS: list[tuple[str, Any]] = [
     ("stream", "yes"),
     ("stream", 1),
     ("model", 5),
-    ("model", "m" * 257),
+    ("model", "m" * 129),
     ("system", ["x"]),
     ("temperature", "warm"),
     ("temperature", True),
@@ -96,7 +98,7 @@ def test_a_field_of_the_wrong_kind_is_named_and_stores_nothing(
 
 @pytest.mark.parametrize(
     "name, value",
-    [("title", 1), ("model", []), ("system", {}), ("metadata", "x"), ("title", "t" * 257)],
+    [("title", 1), ("model", []), ("system", {}), ("metadata", "x"), ("title", "t" * 513)],
 )
 def test_a_bad_patch_changes_nothing(client: Client, chat_id: str, name: str, value: Any) -> None:
     client.say(chat_id, "x")

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from chat.turns.report import TurnReport, TurnTimes
+from chat.web.access_log import RequestEntry
 from dev.docs import env_example, with_settings
 from tests.harness import ADMIN_KEY, ROOT, StartFunction, all_routes
 
@@ -106,6 +108,23 @@ def test_every_make_target_that_is_named_exists(page: str) -> None:
     for target in sorted(set(targets)):
         made = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True)
         assert made.returncode == 0, target
+
+
+def test_the_runbook_says_of_every_error_code_what_to_do() -> None:
+    code = re.compile(r"""\bcode(?:: str)? ?= ?"([a-z_]+)\"""")
+    sources = [path.read_text() for path in (ROOT / "chat").rglob("*.py")]
+    codes = {found for source in sources for found in code.findall(source)}
+    _, _, runbook = _read("docs/operations.md").partition("## Runbook")
+    table = [line for line in runbook.splitlines() if line.startswith("| `")]
+    told = {name for line in table for name in re.findall(r"`(\w+)`", line.split("|")[1])}
+    assert len(codes) > 20 and codes - told == set()
+
+
+def test_every_field_of_a_line_of_the_log_is_explained() -> None:
+    page = _read("docs/operations.md")
+    report = TurnReport("", "", "failed", "", 0, 0, "", "", 0, 0, TurnTimes(0, 0, 1))
+    entry = RequestEntry("", "", "", report=report)
+    assert [name for name in entry.facts() if name != "trace" and f"`{name}`" not in page] == []
 
 
 def test_the_version_is_said_once() -> None:

@@ -57,7 +57,7 @@ def test_cors_is_for_the_origins_that_are_allowed(
     assert preflight.headers["Access-Control-Allow-Headers"] == "idempotency-key"
     real = client.get("/health", Origin="https://app.example")
     assert (
-        "ETag" in real.headers["Access-Control-Expose-Headers"] and real.headers["Vary"] == "Origin"
+        "ETag" in real.headers["Access-Control-Expose-Headers"] and "Origin" in real.headers["Vary"]
     )
     assert (
         "Access-Control-Allow-Origin"

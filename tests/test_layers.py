@@ -9,7 +9,9 @@ from tests.harness import ROOT
 ORDER = ["main", "app", "web", "turns", "models", "store", "settings", "core"]
 PURE = ["core", "web/dialects", "models/agents/wire.py", "models/agents/connection.py"]
 ALLOWED_IN_PURE = set(
-    "msgspec collections csv datetime hashlib io json math re secrets typing urllib zlib".split()
+    "msgspec bisect collections csv datetime hashlib io json math re secrets struct typing"
+    " unicodedata urllib"
+    " zlib".split()
 )
 # A library that does I/O, starts threads or tells the time: where it may be imported.
 OWNERS = {
@@ -32,7 +34,7 @@ OWNERS = {
         *["turns/following.py", "turns/waiting.py"],  # locks: their state is shared by all requests
     ],
     "time": ["host", "models", "store", "turns", "web"],
-    "urllib3": ["web/auth"],
+    "urllib3": ["web/auth", "web/telemetry.py"],
     "werkzeug": ["web"],
     "wsproto": ["web/live"],
 }

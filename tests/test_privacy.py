@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from chat.settings import VERSION
 from dev.model import Answer, ModelServer
 from dev.redis_server import RedisServer
 from tests.harness import (
@@ -25,7 +26,7 @@ from tests.harness import (
     new_user,
     wait_until,
 )
-from tests.traces import dump
+from tests.traces import dump, log_lines
 
 SECRET = "the treasure is under the old oak 😀"
 OLD_KEY, NEW_KEY = ENCRYPTION_KEYS
@@ -186,10 +187,6 @@ def test_a_sealed_message_opens_in_its_own_chat_only(
     assert reply.status == 500 and b"treasure" not in reply.body
 
 
-def _lines(function: Function) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in function.log.read_text().splitlines() if line[:1] == "{"]
-
-
 def test_each_request_leaves_one_line_that_cloud_logging_understands(
     start_function: Any, model: ModelServer, chat_id: str
 ) -> None:
@@ -205,11 +202,11 @@ def test_each_request_leaves_one_line_that_cloud_logging_understands(
     user.get(f"/{chat_id}/nothing", traceparent=f"00-{trace}-b7ad6b7169203331-01")
     model.enqueue(*[Answer(status=500)] * 3)
     user.say(chat_id, SECRET)
-    assert wait_until(lambda: len(_lines(function)) >= 5)
-    lines = {line["message"]: line for line in _lines(function)}
+    assert wait_until(lambda: len(log_lines(function)) >= 5)
+    lines = {line["message"]: line for line in log_lines(function)}
     said = lines["POST /<chat_id>/chat 200"]
-    assert said["milliseconds"] > 0 and said["tokens"] > 0
-    del said["milliseconds"], said["tokens"]
+    measured = "milliseconds first_token_milliseconds tokens_in tokens_out".split()
+    assert all(said.pop(name) > 0 for name in measured)
     assert said == {
         "severity": "INFO",
         "message": "POST /<chat_id>/chat 200",
@@ -220,6 +217,11 @@ def test_each_request_leaves_one_line_that_cloud_logging_understands(
         "chat": chat_id,
         "turn": turn,
         "ending": "completed",
+        "stream": True,
+        "model": "gpt-5.4-mini",
+        "attempts": 1,
+        "upstream_status": 200,
+        "version": VERSION,
         "status": 200,
         "request_id": "r-1",
     }

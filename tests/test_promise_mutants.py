@@ -128,7 +128,8 @@ def test_a_producer_that_is_stuck_in_its_client_loses_the_chat(
     start: Any, model: ModelServer, chat_id: str
 ) -> None:
     """turn_log.py: a beat only for who has been seen at work (`driven_at`)."""
-    runner, b = start(THREADS="1", LEASE_SECONDS="1"), start(QUEUE_SECONDS="8").client
+    long = {"MAX_ANSWER_BYTES": str(16 * 1024 * 1024)}
+    runner, b = start(THREADS="1", LEASE_SECONDS="1", **long), start(QUEUE_SECONDS="8").client
     model.enqueue(Answer(pieces=["x" * 50_000] * 160), Answer(pieces=["next"]))
     body = b'{"content": "x", "stream": true}'
     with socket.socket() as phone:

@@ -76,7 +76,6 @@ def test_histories_that_nobody_reads_leave_room_for_others(
 # --- fields ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="H2: no limit")
 @pytest.mark.parametrize(
     "field, fits, too_large",
     [
@@ -98,7 +97,6 @@ def test_a_field_of_a_message_or_of_a_change_has_a_limit_in_bytes(
     assert len(model.requests) == asked and len(client.get(f"/{chat_id}/chat").json) == 2
 
 
-@pytest.mark.xfail(strict=True, reason="H2: 256 characters")
 def test_a_title_has_512_bytes_at_most(client: Client, chat_id: str) -> None:
     client.say(chat_id, "x")
     for title in ("x" * 512, "é" * 256):
@@ -111,7 +109,6 @@ def test_a_title_has_512_bytes_at_most(client: Client, chat_id: str) -> None:
         assert_too_large(refused, "title")
 
 
-@pytest.mark.xfail(strict=True, reason="H2: no limit")
 def test_an_id_has_128_characters_at_most(client: Client, chat_id: str) -> None:
     assert client.say("c" * 128, "x").status == 200
     assert client.say("c" * 129, "x").code == "invalid_chat_id"
@@ -147,7 +144,6 @@ def start(start_briefly: Any, model: ModelServer, own_redis: RedisServer) -> Cal
     return start
 
 
-@pytest.mark.xfail(strict=True, reason="H2: no limit")
 def test_a_prompt_has_a_limit_in_bytes(
     start: Any, model: ModelServer, own_redis: RedisServer, chat_id: str
 ) -> None:
@@ -161,7 +157,6 @@ def test_a_prompt_has_a_limit_in_bytes(
     assert sent[-1]["content"] == "what was in them?" and sent[0]["role"] == "user"
 
 
-@pytest.mark.xfail(strict=True, reason="H2: no limit")
 def test_a_page_of_the_history_has_a_limit_in_bytes_and_its_link_leads_to_the_rest(
     start: Any, own_redis: RedisServer, chat_id: str
 ) -> None:
@@ -182,7 +177,6 @@ def test_a_page_of_the_history_has_a_limit_in_bytes_and_its_link_leads_to_the_re
     assert said == [f"m{n}" for n in range(6)]
 
 
-@pytest.mark.xfail(strict=True, reason="H2: no limit")
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_answer_has_a_limit_in_bytes_and_is_kept_up_to_it(
     start: Any, model: ModelServer, chat_id: str, stream: bool
@@ -197,7 +191,6 @@ def test_an_answer_has_a_limit_in_bytes_and_is_kept_up_to_it(
     assert client.get(f"/{chat_id}/chat").json[1] == message
 
 
-@pytest.mark.xfail(strict=True, reason="H2: no limit")
 def test_memory_holds_whatever_one_owner_has_stored(
     start: Any, own_redis: RedisServer, chat_id: str
 ) -> None:
@@ -213,7 +206,6 @@ def test_memory_holds_whatever_one_owner_has_stored(
     assert set(statuses) == {200}
 
 
-@pytest.mark.xfail(strict=True, reason="H2: no limit")
 def test_memory_holds_whatever_the_model_sends(
     start: Any, model: ModelServer, chat_id: str
 ) -> None:
@@ -237,7 +229,6 @@ def assert_over_quota(reply: Reply) -> None:
     assert int(reply.headers["Retry-After"]) >= 1
 
 
-@pytest.mark.xfail(strict=True, reason="H3: no quota")
 def test_an_owner_has_so_many_chats_and_no_more(start: Any, model: ModelServer) -> None:
     base = start(AUTH="keys", ADMIN_KEY=ADMIN_KEY, MAX_CHATS_PER_OWNER="3").client.base
     (_, user), (_, other) = new_user(base), new_user(base)
@@ -258,14 +249,12 @@ def test_an_owner_has_so_many_chats_and_no_more(start: Any, model: ModelServer) 
     assert_over_quota(user.say("and-again", "x"))
 
 
-@pytest.mark.xfail(strict=True, reason="H3: no quota")
 def test_chats_that_have_expired_do_not_count(start: Any) -> None:
     client = start(MAX_CHATS_PER_OWNER="2", CHAT_TTL_SECONDS="1").client
     assert [client.say(f"c{n}", "x").status for n in range(3)] == [200, 200, 429]
     assert wait_until(lambda: client.say("c4", "x").status == 200, 5)
 
 
-@pytest.mark.xfail(strict=True, reason="H3: no quota")
 def test_an_owner_stores_so_many_bytes_and_no_more(start: Any) -> None:
     base = start(AUTH="keys", ADMIN_KEY=ADMIN_KEY, MAX_STORED_BYTES_PER_OWNER="50000").client.base
     (_, user), (_, other) = new_user(base), new_user(base)
@@ -280,7 +269,6 @@ def test_an_owner_stores_so_many_bytes_and_no_more(start: Any) -> None:
     assert user.request("DELETE", "/me").status == 204
 
 
-@pytest.mark.xfail(strict=True, reason="H3: no quota")
 def test_messages_at_once_do_not_pass_the_quota_of_bytes(start: Any) -> None:
     client = start(MAX_STORED_BYTES_PER_OWNER="50000").client
     with ThreadPoolExecutor(10) as pool:

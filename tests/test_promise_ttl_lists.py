@@ -116,7 +116,6 @@ def test_a_chat_whose_messages_were_evicted_is_a_chat_again_with_its_next_messag
     assert len(client.get(f"/{chat_id}/chat?before={before}").json) == 2
 
 
-@pytest.mark.xfail(strict=True, reason="F3: the list forgets by age")
 def test_a_chat_that_does_not_expire_is_not_hidden_and_not_forgotten(
     start: Any, own_redis: RedisServer, chat_id: str
 ) -> None:
@@ -140,7 +139,6 @@ def test_a_chat_that_has_expired_is_in_no_list(
     assert traces_of(own_redis, chat_id) == []
 
 
-@pytest.mark.xfail(strict=True, reason="F4: it moves up past the reader")
 def test_an_export_that_is_read_slowly_loses_no_chat_that_is_used_meanwhile(
     start_briefly: Any, model: ModelServer, own_redis: RedisServer
 ) -> None:
@@ -162,7 +160,6 @@ def test_an_export_that_is_read_slowly_loses_no_chat_that_is_used_meanwhile(
     assert chats == {f"c{n}" for n in range(count)}
 
 
-@pytest.mark.xfail(strict=True, reason="F4: it moves up past the reader")
 def test_a_chat_that_is_renamed_between_two_pages_is_on_one_of_them(start: Any) -> None:
     client = start()
     for n in range(6):
@@ -177,7 +174,6 @@ def test_a_chat_that_is_renamed_between_two_pages_is_on_one_of_them(start: Any) 
     assert set(seen) == {f"c{n}" for n in range(6)}
 
 
-@pytest.mark.xfail(strict=True, reason="J1: cut at the last blank")
 @pytest.mark.parametrize(
     "text",
     ["漢字仮名交じり文" * 20, "สวัสดีชาวโลก" * 20, "https://example.com/" + "a" * 200, "word" * 50],
@@ -190,7 +186,6 @@ def test_a_first_message_without_a_blank_gives_a_title_of_its_first_characters(
     assert title.endswith("…") and 10 < len(title) <= 60 and text.startswith(title[:-1])
 
 
-@pytest.mark.xfail(strict=True, reason="J1: an empty title is kept for ever")
 def test_a_chat_that_begins_with_a_picture_gets_a_title(client: Client, chat_id: str) -> None:
     url = {"type": "image_url", "image_url": {"url": "https://example.com/cat.png"}}
     client.say(chat_id, [url])

@@ -36,7 +36,8 @@ from tests.tls import self_signed
 @pytest.fixture(scope="module")
 def small(start_function: StartFunction) -> Function:
     """An instance with few threads."""
-    return start_function(THREADS="8", KEEPALIVE_SECONDS="0.3")
+    most = str(16 * 1024 * 1024)
+    return start_function(THREADS="8", KEEPALIVE_SECONDS="0.3", MAX_ANSWER_BYTES=most)
 
 
 @pytest.fixture

@@ -26,7 +26,13 @@ from tests.tls import self_signed, serve_tls
 @pytest.fixture(scope="module")
 def small(start_function: StartFunction) -> Function:
     """An instance with few threads."""
-    return start_function(THREADS="4", KEEPALIVE_SECONDS="0.3", LEASE_SECONDS="15")
+    return start_function(
+        THREADS="4",
+        KEEPALIVE_SECONDS="0.3",
+        LEASE_SECONDS="15",
+        MAX_ANSWER_BYTES=str(16 * 1024 * 1024),
+        MAX_PAGE_BYTES=str(32 * 1024 * 1024),
+    )
 
 
 @pytest.fixture

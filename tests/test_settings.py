@@ -114,6 +114,7 @@ def test_secrets_are_not_shown() -> None:
         "admin_key",
         "agent_key",
         "encryption_key",
+        "otel_exporter_otlp_headers",
     ]
     values = {name.upper(): "redis://hidden-word" for name in secrets} | {
         "ENCRYPTION_KEY": "ab" * 32

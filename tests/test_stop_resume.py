@@ -276,3 +276,17 @@ def test_who_has_the_end_of_a_chat_that_was_deleted_gets_the_first_turn_of_the_n
     assert [(e.name, e.id) for e in again][:: len(again) - 1] == [
         (e.name, e.id) for e in (events[0], events[-1])
     ]
+
+
+def test_a_cursor_of_a_turn_that_failed_without_text_leads_to_its_error_and_its_end_to_nothing(
+    client: Client, b: Client, model: ModelServer, chat_id: str
+) -> None:
+    client.say(chat_id, "before")
+    model.enqueue(Answer(status=400, error="no", hang=0.8))  # by then the stream has begun
+    events = client.say(chat_id, "x", stream=True).events
+    started, last = events[0], events[-1]
+    assert (started.name, last.name) == ("started", "failed")
+    again = b.get(f"/{chat_id}/chat/stream", Last_Event_ID=started.id).events
+    assert [(e.name, e.id) for e in again] == [("started", started.id), ("failed", last.id)]
+    assert again[-1].data == last.data
+    assert b.get(f"/{chat_id}/chat/stream", Last_Event_ID=last.id).status == 204

@@ -35,7 +35,7 @@ def test_a_server_that_has_forgotten_the_scripts_is_sent_them_again(redis_server
         redis_server.client().script_flush()
         assert store.run("describe", {"hashes": ["ck:{x}:chat:x"]}, fields=["title"]) == [[None]]
     redis_server.client().script_flush()
-    read = store.command("ranges", {"history": "ck:{x}:history:x"}, ranges=[0, 0])
+    read = store.command("ranges", {"history": "ck:{x}:history:x"}, max_bytes=1, ranges=[0, 0])
     assert store.send([("EXISTS", "ck:{x}:history:x"), read, read]) == [0, [], []]
 
 
@@ -50,7 +50,7 @@ def store(own_redis: RedisServer) -> Store:
 
 def values(store: Store, numbers: Iterable[int]) -> list[int]:
     return [
-        int(store.run("ranges", {"history": f"list-{number}"}, ranges=[0, 0])[0])
+        int(store.run("ranges", {"history": f"list-{number}"}, max_bytes=10**6, ranges=[0, 0])[0])
         for number in numbers
     ]
 
@@ -84,7 +84,7 @@ def test_after_an_error_reply_the_connection_is_used_again(
     before = values(store, [1]) and len(own_redis.client().client_list())
     for _ in range(5):
         with pytest.raises(StoreUnavailable):
-            store.run("ranges", {"history": "text"}, ranges=[0, 0])
+            store.run("ranges", {"history": "text"}, max_bytes=10**6, ranges=[0, 0])
         assert values(store, [1]) == [1]
     assert len(own_redis.client().client_list()) == before
 

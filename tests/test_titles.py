@@ -22,6 +22,11 @@ from tests.harness import Client, wait_until
             [{"type": "text", "text": "Look"}, {"type": "image_url", "image_url": {"url": "x"}}],
             "Look",
         ),
+        ("漢" * 60, "漢" * 50 + "…"),
+        ("a" * 49 + "e\u0301" * 10, "a" * 49 + "…"),
+        ("x" * 48 + "👩\u200d👩\u200d👧" * 3, "x" * 48 + "…"),
+        ("y" * 49 + "🇩🇪🇫🇷", "y" * 49 + "…"),
+        ("e" + "\u0301" * 90, "e" + "\u0301" * 49 + "…"),
     ],
 )
 def test_a_conversation_without_a_title_gets_one_from_its_first_prompt(
@@ -30,6 +35,23 @@ def test_a_conversation_without_a_title_gets_one_from_its_first_prompt(
     chat = client.post("/conversations/new", {"prompt": prompt}).json["response"]["conversation_id"]
     client.post(f"/conversations/{chat}/ask", {"prompt": "Something else"})
     assert client.get(f"/{chat}").json["title"] == title
+
+
+@pytest.mark.parametrize(
+    "part, label",
+    [
+        ({"type": "image_url", "image_url": {"url": "x"}}, "Image"),
+        ({"type": "file", "file": {"filename": "tax.pdf", "file_data": "x"}}, "tax.pdf"),
+    ],
+)
+def test_a_chat_that_begins_with_a_picture_is_called_by_it_until_there_is_text(
+    client: Client, chat_id: str, part: Any, label: str
+) -> None:
+    client.say(chat_id, [part])
+    assert client.get(f"/{chat_id}").json["title"] == label
+    client.say(chat_id, "What is in it?")
+    client.say(chat_id, "And what else?")
+    assert client.get(f"/{chat_id}").json["title"] == "What is in it?"
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -1,9 +1,11 @@
 """What a test leaves behind in Redis and in the logs."""
 
+import json
 import re
+from typing import Any
 
 from dev.redis_server import RedisCluster, RedisServer
-from tests.harness import ADMIN_KEY, ENCRYPTION_KEYS, UPSTREAM_KEY
+from tests.harness import ADMIN_KEY, ENCRYPTION_KEYS, UPSTREAM_KEY, Function
 
 _SECRETS = re.compile(
     b"|".join(map(str.encode, (UPSTREAM_KEY, ADMIN_KEY, *ENCRYPTION_KEYS)))
@@ -39,6 +41,11 @@ def traces_of(redis_server: RedisServer | RedisCluster, chat_id: str) -> list[st
     return sorted(key for key in keys if chat_id in key) + [
         key for key in lists if redis.zscore(key, chat_id) is not None
     ]
+
+
+def log_lines(function: Function) -> list[dict[str, Any]]:
+    """What it has logged so far, in the form of Cloud Logging."""
+    return [json.loads(line) for line in function.log.read_text().splitlines() if line[:1] == "{"]
 
 
 def find_secret(data: bytes) -> bytes | None:

@@ -1,6 +1,7 @@
 """Pure values and codecs: no I/O, no clock, no library but msgspec.
 
-messages.py     messages, chats, and the ids that tie a turn together
+messages.py     messages, chats, requests for turns
+turn_ref.py     the ids that tie a turn together
 events.py       the events of a turn: started, delta, ended
 errors.py       what can go wrong, as facts
 credentials.py  owners and user keys
@@ -23,7 +24,9 @@ usual_chunks.py, lenient_chunks.py  codecs: a document of the usual shape, or of
 refusals.py     where servers say that something went wrong, and how to say it
 redaction.py    hides keys in errors
 speech.py       tells thinking apart from the answer
+cut_text.py     text with a limit, and the beginning of an answer whose end is not waited for
 lenient_json.py JSON as servers really write it
 sse.py          codec: text/event-stream
 http1.py        codec: the client's half of HTTP/1.1
+otlp.py        codec: spans and metrics, for OpenTelemetry
 """

@@ -12,6 +12,7 @@ Out:  the events each of these returns; once `ending` is set: `stored`, `text`, 
 
 The model has finished when it says so (`[DONE]`, or a finish reason and then silence), or when an
 unstreamed answer is whole. An end without text, a tool call or a finish reason is a failure.
+An answer over `max_bytes` is completed where they are full, with the finish_reason `length`.
 The first ending counts. With `continuations` left, a model that stops at the length limit sets
 `goes_on`: the driver then calls it again for more of the same answer. If that call fails, the answer
 is complete as it is.
@@ -20,6 +21,7 @@ These rules are nowhere else.
 """
 
 from chat.core.chunks import Chunk, Words
+from chat.core.cut_text import LimitedText, read_beginning
 from chat.core.errors import ChatkeepError, TurnInProgress, UpstreamRefused
 from chat.core.events import Delta, Ending, Event, KeepAlive, Reasoning, StopReason
 from chat.core.messages import Usage
@@ -31,6 +33,8 @@ from chat.core.usual_chunks import decode
 
 CUT = "The model API broke off in the middle of its answer."
 _UNREADABLE = "The model API's answer cannot be read."
+_TOO_LONG = "The model API's answer is too long to be read."
+_NO_LIMIT = 2**60
 _SILENT = "The model API ended its answer without saying anything."
 _ROLLED_BACK = "A newer message replaced this turn; nothing of it is stored."
 #: After a finish reason only the usage may follow; some servers leave the connection open.
@@ -50,17 +54,18 @@ class Answer:
         stream: bool,
         keepalive_seconds: float,
         now: float,
+        max_bytes: int = _NO_LIMIT,
         continuations: int = 0,
         secret: str = "",
         tells_reasoning: bool = False,
     ) -> None:
         self.ending: Ending | None = None
-        self.stored = False
+        self.stored = self.goes_on = self.was_cut = False
         self.error: ChatkeepError | None = None
         self.finish_reason: str | None = None
         self.usage: Usage | None = None
         self.offset = 0
-        self.goes_on = False
+        self._max_bytes = max_bytes
         self._stream = stream
         self._keepalive_seconds = keepalive_seconds
         self._continuations = continuations
@@ -68,14 +73,13 @@ class Answer:
         self._tells_reasoning = tells_reasoning
         self._usage_before: Usage | None = None
         self._continued = False
-        self._pieces: list[str] = []
-        self._thoughts: list[str] = []
+        self._said, self._thoughts = LimitedText(max_bytes), LimitedText(max_bytes)
         self._quiet_since = now
         self._begin_round()
 
     def _begin_round(self) -> None:
         """One call of the model begins."""
-        self._reply = ReplyDecoder(stream=self._stream)
+        self._reply = ReplyDecoder(stream=self._stream, max_bytes=self._max_bytes)
         self._speech = Speech()
         self.calls = ToolCalls()
         self._round_offset = self.offset
@@ -86,11 +90,11 @@ class Answer:
 
     @property
     def text(self) -> str:
-        return "".join(self._pieces)
+        return self._said.text
 
     @property
     def reasoning(self) -> str:
-        return "".join(self._thoughts)
+        return self._thoughts.text
 
     @property
     def received(self) -> str:
@@ -108,10 +112,20 @@ class Answer:
             if self.ending or self.goes_on:  # ignore anything after [DONE]
                 break
             events += self._read(decode(data), now)
+        if self._reply.is_too_long and not self.ending:
+            events += self._stop_reading()
         if events:
             self._quiet_since = now
             return events
         return self.tick(now)
+
+    def _stop_reading(self) -> list[Event]:
+        """More than an answer can have has come in one piece: take what can be seen of it."""
+        text = read_beginning(self._reply.body)
+        self._reply = ReplyDecoder(stream=self._stream, max_bytes=self._max_bytes)
+        if not text:
+            self.fail(UpstreamRefused(_TOO_LONG))
+        return self._tell(text, "")
 
     def upstream_ended(self, *, cut: bool = False) -> list[Event]:
         """The upstream's HTTP response has ended; returns the events.
@@ -133,7 +147,7 @@ class Answer:
         if self.finish_reason or not self._says_something or self._is_all_there:
             self._complete()
         else:
-            self.fail(UpstreamRefused(self._shown_hint or CUT))
+            self.fail(UpstreamRefused((self._hint and self._reason(self._hint)) or CUT))
         return events
 
     def go_on(self) -> None:
@@ -171,16 +185,13 @@ class Answer:
 
     def tick(self, now: float) -> list[Event]:
         """Time has passed: the model may have finished, or a KeepAlive may be due."""
-        if self._is_finished(now) and not (self.ending or self.goes_on):
+        done = self._finished_at is not None and now - self._finished_at >= GRACE_SECONDS
+        if done and not (self.ending or self.goes_on):
             self._complete()
         if now - self._quiet_since < self._keepalive_seconds:
             return []
         self._quiet_since = now
         return [KeepAlive()]
-
-    def _is_finished(self, now: float) -> bool:
-        since = self._finished_at
-        return since is not None and now - since >= GRACE_SECONDS
 
     @property
     def _says_something(self) -> bool:
@@ -190,10 +201,6 @@ class Answer:
     def _is_all_there(self) -> bool:
         """Whether an answer needs no finish reason, because it came in one piece."""
         return self._is_whole or self._reply.is_whole
-
-    @property
-    def _shown_hint(self) -> str:
-        return self._hint and self._reason(self._hint)
 
     def _complete(self) -> None:
         """The model has finished."""
@@ -218,7 +225,7 @@ class Answer:
             self._end("completed")
             return
         reason = CUT if self._is_cut else _SILENT
-        self._end_failed(UpstreamRefused(self._shown_hint or reason))
+        self._end_failed(UpstreamRefused((self._hint and self._reason(self._hint)) or reason))
 
     def _end_failed(self, error: ChatkeepError) -> None:
         self._end("failed", stored=self._stream and self.offset > 0)
@@ -289,10 +296,12 @@ class Answer:
             return [*self._tell_thought(thought), *self._tell(text, "")]
         if not text:
             return []
-        self._pieces.append(text)
-        self.offset += len(text)
-        return [Delta(text, self.offset)]
+        self.offset += len(kept := self._said.add(text))
+        if kept != text:
+            self.was_cut, self.finish_reason = True, "length"
+            self._end("completed")
+        return [Delta(kept, self.offset)] if kept else []
 
     def _tell_thought(self, thought: str) -> list[Event]:
-        self._thoughts.append(thought)
+        self._thoughts.add(thought)
         return [Reasoning(thought)] if self._tells_reasoning else []

@@ -51,6 +51,11 @@ def newest(ranges: Ranges, maximum: int) -> Ranges:
     return kept[::-1]
 
 
+def up_to(ranges: Ranges, index: int) -> Ranges:
+    """What of a path lies at or before an index."""
+    return [(first, min(last, index)) for first, last in ranges if first <= index]
+
+
 def length(ranges: Ranges) -> int:
     """How many messages the ranges hold together."""
     return sum(last - first + 1 for first, last in ranges)

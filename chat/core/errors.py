@@ -14,6 +14,7 @@
       BodyTooLarge          413
       PromptTooLong         413
       RateLimited           429  rate_limited budget_exhausted too_many_waiting
+      QuotaExceeded         429  the owner has as many chats, or bytes stored, as it may have
       InternalError         500  a bug; the log has the details
       UpstreamRefused       502  the model API refused the request, or broke off
       UpstreamUnavailable   503  the model API failed after all retries; nothing was stored
@@ -159,6 +160,17 @@ class RateLimited(ChatkeepError):
     code = "rate_limited"
 
 
+class QuotaExceeded(ChatkeepError):
+    """The owner has as many chats, or as many bytes stored, as it may have; `what` names which."""
+
+    status = 429
+    code = "quota_exceeded"
+
+    def __init__(self, what: str) -> None:
+        most = "as many chats" if what == "chats" else "as many bytes stored"
+        super().__init__(f"You have {most} as you may have. Delete a chat.", retry_after=3600)
+
+
 class InternalError(ChatkeepError):
     """A bug; the log has the details, the client gets none."""
 
@@ -182,6 +194,11 @@ class StoreUnavailable(ChatkeepError):
 
     status = 503
     code = "store_unavailable"
+
+
+def too_large_at_once() -> StoreUnavailable:
+    """So much is worked on that a large request cannot be served as well."""
+    return StoreUnavailable("This instance is busy with large requests.", retry_after=1)
 
 
 class NoAgent(ChatkeepError):

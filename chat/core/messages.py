@@ -5,11 +5,13 @@ the model, without being decoded.
 """
 
 import datetime
-import re
-import secrets
 from typing import Any, Literal
 
 import msgspec
+
+from chat.core.turn_ref import TurnRef as TurnRef
+from chat.core.turn_ref import find_ref as find_ref
+from chat.core.turn_ref import new_nonce as new_nonce
 
 Status = Literal["completed", "cancelled", "incomplete"]
 WhenBusy = Literal["enqueue", "reject", "interrupt", "rollback"]
@@ -100,9 +102,9 @@ class Ask(msgspec.Struct, frozen=True):
 
     Redis keeps it beside the running turn, so that any instance can end a turn whose own has died.
     `if_match`: the chat must have this ETag; `must_exist`: the chat must exist already;
-    `title`: for a chat that has none; `prefers_agents`: use a connected agent, whatever the model;
-    `reasoning`: stream what the model thinks, too; `params`: other parameters of the model;
-    `messages`: all that the turn brings, where `content` is not all; `response`: what a response
+    `has_waited`: for another turn; `title`: for a chat that has none; `prefers_agents`: use a connected
+    agent, whatever the model; `reasoning`: stream what the model thinks, too; `params`: others of the
+    model; `messages`: all that the turn brings, where `content` is not all; `response`: what a response
     repeats of its request; `openai`: by the OpenAI API; `stored`: false if the turn leaves nothing.
     """
 
@@ -118,6 +120,7 @@ class Ask(msgspec.Struct, frozen=True):
     repeat: Repeat | None = None
     if_match: str = ""
     must_exist: bool = False
+    has_waited: bool = False
     autocontinue: bool = False
     title: str | None = None
     prefers_agents: bool = False
@@ -137,12 +140,43 @@ def plain_text(content: msgspec.Raw) -> str:
     return "\n".join(part["text"] for part in decoded if part["type"] == "text")
 
 
+def _parts(content: Any) -> list[dict[str, Any]]:
+    """The parts of a decoded content that are not text."""
+    return [part for part in content if part["type"] != "text"] if isinstance(content, list) else []
+
+
 def short_title(content: msgspec.Raw) -> str:
-    """A title made from the beginning of a chat's first message."""
+    """A title made from the beginning of a chat's first text; "" for a message without text."""
     text = " ".join(plain_text(content).split())
     if len(text) <= _TITLE_CHARACTERS:
         return text
-    return text[:_TITLE_CHARACTERS].rpartition(" ")[0].rstrip(",.;:") + "…"
+    words = text[:_TITLE_CHARACTERS].rpartition(" ")[0]
+    if len(words) < _TITLE_CHARACTERS // 2:  # no blanks: Chinese, Thai, a URL
+        words = text[: _safe_cut(text, _TITLE_CHARACTERS)]
+    return words.rstrip(" ,.;:") + "…"
+
+
+def label(content: msgspec.Raw) -> str:
+    """What a message without text is called: the name of its first file, or "Image"."""
+    for part in _parts(msgspec.json.decode(content)):
+        inner = part.get(part["type"])
+        name = inner.get("filename") if isinstance(inner, dict) else None
+        return name[:_TITLE_CHARACTERS] if name and isinstance(name, str) else "Image"
+    return ""
+
+
+def _safe_cut(text: str, at: int) -> int:
+    """The last index up to `at` that lies between two characters as people see them."""
+    import unicodedata
+
+    def continues(index: int) -> bool:
+        """Marks, joiners, modifiers of skin, and the second half of a flag belong to what precedes."""
+        char, before = text[index], text[index - 1]
+        if unicodedata.category(char)[0] == "M" or char in _JOINING or before == _JOINER:
+            return True
+        return char in _FLAG_HALVES and before in _FLAG_HALVES
+
+    return next((index for index in range(at, at // 2, -1) if not continues(index)), at)
 
 
 def etag(mark: str, revision: int) -> str:
@@ -150,7 +184,7 @@ def etag(mark: str, revision: int) -> str:
     return f"{mark}.{revision}" if mark else "0"
 
 
-def write_user_message(ref: "TurnRef", ask: Ask, *, began_ms: int, parent_id: str | None) -> bytes:
+def write_user_message(ref: TurnRef, ask: Ask, *, began_ms: int, parent_id: str | None) -> bytes:
     """A turn's user message as it is stored."""
     return msgspec.json.encode(
         UserMessage(
@@ -167,7 +201,7 @@ def write_user_message(ref: "TurnRef", ask: Ask, *, began_ms: int, parent_id: st
 
 
 def write_assistant_message(
-    ref: "TurnRef",
+    ref: TurnRef,
     chat_id: str,
     text: str,
     *,
@@ -212,6 +246,9 @@ def read_answer(message: bytes) -> AssistantMessage:
 
 
 _TITLE_CHARACTERS = 50
+_JOINER = "\u200d"
+_JOINING = frozenset("\u200d\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff")
+_FLAG_HALVES = frozenset(map(chr, range(0x1F1E6, 0x1F200)))
 
 
 class _WithRole(msgspec.Struct, frozen=True):
@@ -221,41 +258,6 @@ class _WithRole(msgspec.Struct, frozen=True):
 _with_role = msgspec.json.Decoder(_WithRole)
 _user_message = msgspec.json.Decoder(UserMessage)
 _answer = msgspec.json.Decoder(AssistantMessage)
-_ID = re.compile(r"(?:msg|turn)_([0-9a-f]{1,8})([0-9a-f]{24})")
-
-
-class TurnRef(msgspec.Struct, frozen=True):
-    """A turn: the index of its user message in the history, and a random nonce.
-
-    All ids of a turn are made of these two, so that any of them leads straight to an index of the
-    history; the nonce of the message there proves that it is the same turn.
-    """
-
-    index: int
-    nonce: str
-
-    @property
-    def turn_id(self) -> str:
-        return f"turn_{self.index:x}{self.nonce}"
-
-    @property
-    def user_message_id(self) -> str:
-        return f"msg_{self.index:x}{self.nonce}"
-
-    @property
-    def message_id(self) -> str:
-        return f"msg_{self.index + 1:x}{self.nonce}"
-
-
-def new_nonce() -> str:
-    """96 random bits: the identity, and the fencing token, of one turn."""
-    return secrets.token_hex(12)
-
-
-def find_ref(some_id: str) -> TurnRef | None:
-    """Parse a message id or turn id; `index` is that of the very message."""
-    match = _ID.fullmatch(some_id)
-    return TurnRef(int(match[1], 16), match[2]) if match else None
 
 
 class _WithId(msgspec.Struct, frozen=True):

@@ -29,6 +29,11 @@ class Begun(msgspec.Struct, frozen=True):
     def revision(self) -> int:
         return self.ref.index
 
+    @property
+    def whole(self) -> bool:
+        """Whether all messages were read; those with many bytes, and a chat's with forks, were not."""
+        return len(self.messages) == self.revision - self.start
+
 
 class Busy(msgspec.Struct, frozen=True):
     """Another turn holds the lease, or None does and others wait: `place` is ours in the queue.
@@ -89,6 +94,12 @@ class RunningTurn(msgspec.Struct, frozen=True):
         return f"{self.chat.id} {self.nonce} {self.tokens} {self.day}"
 
 
+class OverQuota(msgspec.Struct, frozen=True):
+    """The owner may not have more `what`: chats or bytes."""
+
+    what: str
+
+
 class NoRecord(msgspec.Struct, frozen=True):
     """The owner has no record yet."""
 
@@ -101,7 +112,7 @@ class Over(msgspec.Struct, frozen=True):
     """This very turn was begun and has been ended since, by somebody else."""
 
 
-Outcome = Begun | Busy | Crowded | Known | Changed | Limited | NoRecord | Torn | Over
+Outcome = Begun | Busy | Crowded | Known | Changed | Limited | OverQuota | NoRecord | Torn | Over
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -118,6 +129,18 @@ class Described(msgspec.Struct, frozen=True):
 
     chat: Chat
     etag: str
+
+
+class ListCursor(msgspec.Struct, frozen=True):
+    """Where a list goes on: after the entry of this score and id, on a way that began at `top` (ms).
+
+    `rising` "1": to the entries that have moved up since; "0": to older ones.
+    """
+
+    top: str
+    rising: str
+    score: str
+    id: str
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -153,9 +176,9 @@ class Finished(msgspec.Struct, frozen=True):
     """A turn that has ended, as `History.commit` stores it.
 
     `answer` is the assistant's message as JSON. None in `usage`: the model did not report it; in
-    `start` and `forks`: the chat's stay as they are. `agent`: who answered, if it was an agent.
-    `from_outside`: its producer does not know, and will learn what has been booked for it.
-    `undelivered`: its client has left.
+    `start` and `forks`: the chat's stay as they are. `replayed_bytes`: of the messages from `start`
+    on, without this turn's. `agent`: who answered, if it was an agent. `from_outside`: its producer
+    does not know, and will learn what has been booked for it. `undelivered`: its client has left.
     """
 
     ref: TurnRef
@@ -168,6 +191,7 @@ class Finished(msgspec.Struct, frozen=True):
     parent_id: str | None
     usage: Usage | None = None
     start: int | None = None
+    replayed_bytes: int | None = None
     forks: str | None = None
     agent: str = ""
     from_outside: bool = False

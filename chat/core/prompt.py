@@ -16,6 +16,7 @@ from chat.core.replay import WireMessage, replay, wire_message, without_strays
 from chat.core.speech import without_thinking
 
 _BYTES_PER_TOKEN = 4
+_BYTES_PER_MESSAGE = len('{"role":"assistant","content":},')
 _TOKENS_PER_MESSAGE = 4
 _TOKENS_PER_ATTACHMENT = 1000
 _TEXT_BEGINS = ord('"')
@@ -28,19 +29,47 @@ _GO_ON = msgspec.Raw(
 
 
 class Prompt(msgspec.Struct, frozen=True):
-    """`start` is the index in the history of the oldest message in the prompt."""
+    """`start` is the index in the history of the oldest message in the prompt.
+
+    `replayed_bytes`: what the messages from there on have as they were read; `size`: all contents.
+    """
 
     messages: list[PromptMessage]
     start: int
     tokens: int
+    replayed_bytes: int
+    size: int
 
 
 def build(
-    system: str, history: list[bytes], new: msgspec.Raw, *, start: int, max_tokens: int
+    system: str,
+    history: list[bytes],
+    new: msgspec.Raw,
+    *,
+    start: int,
+    max_tokens: int,
+    max_bytes: int,
 ) -> Prompt:
     """Build a prompt of texts; `history` holds stored messages, the first one at index `start`."""
-    head, question = instructions(system), PromptMessage("user", new)
-    return build_from(head, history, [question], start=start, max_tokens=max_tokens)
+    limits = PromptLimits(max_tokens, max_bytes)
+    return build_from(
+        instructions(system), history, [PromptMessage("user", new)], start=start, limits=limits
+    )
+
+
+class PromptLimits(msgspec.Struct, frozen=True):
+    """The largest prompt: in tokens by estimate, and in bytes."""
+
+    max_tokens: int
+    max_bytes: int
+
+    def check(self, tokens: int, size: int, what: str, param: str) -> None:
+        """Raises PromptTooLong."""
+        pairs = ((tokens, self.max_tokens, "tokens"), (size, self.max_bytes, "bytes"))
+        for count, limit, unit in pairs:
+            if count > limit:
+                text = f"{what} have about {count} {unit}; the limit is {limit}."
+                raise PromptTooLong(text, param=param)
 
 
 def build_from(
@@ -49,23 +78,33 @@ def build_from(
     new: list[PromptMessage],
     *,
     start: int,
-    max_tokens: int,
+    limits: PromptLimits,
 ) -> Prompt:
     """Build a prompt: the instructions, the stored messages that fit, the new ones.
 
-    Raises PromptTooLong.
+    Raises PromptTooLong when the new messages and the instructions alone are over a limit.
     """
-    fixed = sum(estimate_tokens(message) for message in [*head, *new])
-    if fixed > max_tokens:
-        raise PromptTooLong(
-            f"The message and instructions have about {fixed} tokens; the limit is {max_tokens}.",
-            param="content",
-        )
+    fixed, fixed_bytes = (sum(map(size, [*head, *new])) for size in (estimate_tokens, _size))
+    limits.check(fixed, fixed_bytes, "The message and instructions", "content")
     turns = replay(history)
-    dropped, replayed = _fit(turns, max_tokens - fixed, max_tokens // 4)
+    tokens, sizes = (
+        [sum(map(size, messages)) for messages in turns] for size in (estimate_tokens, _size)
+    )
+    max_tokens, max_bytes = limits.max_tokens, limits.max_bytes
+    dropped = max(
+        _fit(turns, tokens, max_tokens - fixed, max_tokens // 4),
+        _fit(turns, sizes, max_bytes - fixed_bytes, max_bytes // 4),
+        1 if turns and _is_answer(turns[0]) else 0,  # its question was not read
+    )
     kept = [message for messages in turns[dropped:] for message in messages]
     messages = _alternate(without_strays([*kept, *new]))
-    return Prompt([*head, *messages], start + dropped, fixed + replayed)
+    return Prompt(
+        [*head, *messages],
+        start + dropped,
+        fixed + sum(tokens[dropped:]),
+        sum(map(len, history[dropped:])),
+        fixed_bytes + sum(sizes[dropped:]),
+    )
 
 
 def instructions(text: str) -> list[PromptMessage]:
@@ -74,16 +113,18 @@ def instructions(text: str) -> list[PromptMessage]:
 
 
 def as_sent(
-    head: list[PromptMessage], entries: list[Entry], *, start: int, max_tokens: int
+    head: list[PromptMessage],
+    entries: list[Entry],
+    history: list[bytes],
+    *,
+    start: int,
+    limits: PromptLimits,
 ) -> Prompt:
-    """A prompt that is the client's own. Raises PromptTooLong."""
+    """A prompt that is the client's own; `history` is what it continues. Raises PromptTooLong."""
     messages = [*head, *map(wire_message, entries)]
-    tokens = sum(map(estimate_tokens, messages))
-    if tokens > max_tokens:
-        raise PromptTooLong(
-            f"The messages have about {tokens} tokens; the limit is {max_tokens}.", param="messages"
-        )
-    return Prompt(messages, start, tokens)
+    tokens, size = sum(map(estimate_tokens, messages)), sum(map(_size, messages))
+    limits.check(tokens, size, "The messages", "messages")
+    return Prompt(messages, start, tokens, sum(map(len, history)), size)
 
 
 def go_on(messages: list[PromptMessage], text: str) -> list[PromptMessage]:
@@ -137,17 +178,23 @@ def _as_parts(content: str | list[object]) -> list[object]:
     return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
-def _fit(turns: list[list[PromptMessage]], room: int, slack: int) -> tuple[int, int]:
-    """How many of the oldest stored messages to drop, and how many tokens stay."""
-    sizes = [sum(map(estimate_tokens, messages)) for messages in turns]
-    tokens = sum(sizes)
-    if tokens <= room:
-        return 0, tokens
+def _fit(turns: list[list[PromptMessage]], sizes: list[int], room: int, slack: int) -> int:
+    """How many of the oldest messages to drop."""
+    total = sum(sizes)
+    if total <= room:
+        return 0
     dropped = 0
-    while dropped < len(turns) and (tokens > room - slack or _is_answer(turns[dropped])):
-        tokens -= sizes[dropped]
+    while dropped < len(turns) and (total > room - slack or _is_answer(turns[dropped])):
+        total -= sizes[dropped]
         dropped += 1
-    return dropped, tokens
+    return dropped
+
+
+def _size(message: PromptMessage) -> int:
+    """Bytes of a message as the model is sent it."""
+    if isinstance(message, WireMessage):
+        return len(msgspec.json.encode(message.fields))
+    return len(memoryview(message.content)) + _BYTES_PER_MESSAGE
 
 
 def _is_answer(messages: list[PromptMessage]) -> bool:

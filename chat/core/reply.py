@@ -14,6 +14,10 @@ _PLAIN_BEGINS = re.compile(rb"[\s{\[dei:<]")
 _ZIPPED = (b"\x1f\x8b", b"x\x01", b"x\x5e", b"x\x9c", b"x\xda")
 _UNREADABLE = ("br", "zstd", "compress")
 _ENOUGH_BYTES = 16
+_NO_LIMIT = 2**60
+# JSON writes a byte with six at most; around the text of a document are ids and usage.
+_WRITTEN_AS, _AROUND_BYTES = 6, 64 * 1024
+_MAX_UNZIPPED_BYTES = 8 * 1024 * 1024  # of one piece of 64 KB: more is no text
 _ANY_ZLIB_OR_GZIP = 47
 _RAW_DEFLATE = -15
 
@@ -21,7 +25,10 @@ _RAW_DEFLATE = -15
 class ReplyDecoder:
     """Bytes in, in pieces of any size; JSON documents out, a stream's as they come."""
 
-    def __init__(self, *, stream: bool) -> None:
+    def __init__(self, *, stream: bool, max_bytes: int = _NO_LIMIT) -> None:
+        """`max_bytes`: of the text that a document may hold."""
+        self._unread_bytes = 0  # since the last document
+        self._most_unread = max_bytes * _WRITTEN_AS + _AROUND_BYTES
         self.is_whole = False  # whether the documents were one body, not a stream
         self._stream = stream
         self._sse = sse.Decoder()
@@ -56,6 +63,18 @@ class ReplyDecoder:
         """The documents that this piece completes."""
         if self._looks:
             piece = self._unzipped(piece)
+        self._unread_bytes += len(piece)
+        documents = self._take(piece)
+        if documents:
+            self._unread_bytes = 0
+        return documents
+
+    @property
+    def is_too_long(self) -> bool:
+        """Whether more has come than a document can have."""
+        return self._unread_bytes > self._most_unread
+
+    def _take(self, piece: bytes) -> list[bytes]:
         if self._stream:
             return self._sse.receive(piece)
         self._body.append(piece)
@@ -95,7 +114,7 @@ class ReplyDecoder:
         """What is damaged says nothing."""
         assert self._unzip is not None
         try:
-            data = self._unzip.decompress(piece)
+            data = self._unzip.decompress(piece, _MAX_UNZIPPED_BYTES)
             while self._unzip.eof and self._unzip.unused_data:  # some zip each piece on its own
                 rest, self._unzip = self._unzip.unused_data, zlib.decompressobj(_ANY_ZLIB_OR_GZIP)
                 data += self._unzip.decompress(rest)

@@ -7,5 +7,6 @@ flow.py            work that never blocks, and the loop that drives one flow in 
 relay.py           one thread that drives many flows, each to its client's socket
 source.py          what the relay drives: a flow and its client
 sockets.py         waiting for a socket, and being woken up
+gate.py            how much large work is done at once; memory that is given back
 shutdown.py        SIGTERM
 """

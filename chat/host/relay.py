@@ -185,17 +185,14 @@ class Relay:
             self._call_at(wait.at, partial(self._on_due, stream, wait))
             if stream.is_silent and stream.source.needs_client:
                 # Where nothing is written, no write shows that the client has left.
-                stream.register(
-                    self._selector, selectors.EVENT_READ, partial(self._on_client, stream)
-                )
+                on_client = partial(self._on_client, stream)
+                stream.register(self._selector, selectors.EVENT_READ, on_client)
 
     def _on_client(self, stream: Stream) -> None:
-        if not stream.client:
-            return
-        if has_closed(stream.client):
+        if stream.client and has_closed(stream.client):
             self._hang_up(stream)
             self._on_wake(stream)
-        else:  # it has sent more, which nobody reads
+        elif stream.client:  # it has sent more, which nobody reads
             stream.unregister(self._selector, stream.client)
 
     def _write(self, stream: Stream, client: socket.socket, piece: bytes) -> None:

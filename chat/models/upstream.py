@@ -8,16 +8,24 @@ import contextlib
 import email.utils
 import logging
 import random
+import re
 import socket
 import ssl
 import time
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from chat.core.errors import ChatkeepError, UpstreamRefused, UpstreamTimeout, UpstreamUnavailable
+from chat.core.errors import (
+    ChatkeepError,
+    UpstreamRefused,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+    too_large_at_once,
+)
 from chat.core.http1 import ProtocolError, ResponseDecoder, encode_post
 from chat.core.refusals import describe_error
 from chat.host.flow import WORK_DUE, DueAt, Readable, Wait
+from chat.host.gate import Room
 from chat.host.sockets import wait_readable
 
 RETRIES = 2
@@ -26,6 +34,9 @@ _MAX_WAIT_SECONDS = 120
 _CONNECT_SECONDS = 5.0
 _SEND_SECONDS = 30.0
 _DRAIN_SECONDS = 0.1
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+_MAX_ERROR_BYTES = 64 * 1024
+_MAX_REQUESTS_BYTES = 64 * 1024 * 1024  # of all that no answer has begun to
 _READ_BYTES = 65536  # more than a TLS record: a select() would not show decrypted leftovers
 log = logging.getLogger("chatkeep")
 
@@ -41,6 +52,7 @@ class Upstream:
         self._base = base
         self._tls = ssl.create_default_context() if base.scheme == "https" else None
         self._idle: list[socket.socket] = []
+        self.room = Room(_MAX_REQUESTS_BYTES, too_large_at_once)
 
     def call(self, body: bytes) -> "Call":
         """A call of /chat/completions; nothing is sent before its first `work`."""
@@ -81,9 +93,19 @@ class Upstream:
 
 
 class ModelCall(Protocol):
-    """A call that yields the bytes of an answer, from the model API or from an agent."""
+    """A call that yields the bytes of an answer, from the model API or from an agent.
+
+    For the log: how many attempts there were, the status and request id of the last answer to one,
+    and what failed last, without the server's own words, which may be a user's.
+    """
 
     answering: bool
+    attempts: int
+    upstream_status: int
+    upstream_failure: str
+
+    @property
+    def upstream_request_id(self) -> str: ...
 
     @property
     def agent(self) -> str:
@@ -113,13 +135,21 @@ class Call:
         self.answering = False
         self._upstream = upstream
         self._request = request
+        upstream.room.take(len(request))
         self._connection: socket.socket | None = None
         self._readable: Readable | None = None
         self._response = ResponseDecoder()
         self._reused = False
         self._error_body = b""
-        self._attempts = 0
+        self.attempts = self.upstream_status = 0
+        self.upstream_failure = ""
         self._attempt_at = self._received_at = time.monotonic()
+
+    @property
+    def upstream_request_id(self) -> str:
+        """Of the last answer; what is no id is left out."""
+        given = self._response.headers.get("x-request-id", "")
+        return given if _REQUEST_ID.fullmatch(given) else ""
 
     def waits_for(self) -> Wait:
         if self._readable and not self._response.complete:
@@ -132,13 +162,14 @@ class Call:
         """The next attempt, when it is time for one. Raises UpstreamUnavailable."""
         if self._connection or time.monotonic() < self._attempt_at:
             return
-        self._attempts += 1
+        self.attempts += 1
         self._response, self._error_body, self._reused = ResponseDecoder(), b"", False
         try:
             self._connection, self._reused = self._upstream.take()
             _send(self._connection, self._request)
         except (OSError, UnicodeError) as error:  # UnicodeError: an impossible host name
-            self._retry(f"could not be reached ({type(error).__name__})", stale=self._reused)
+            self.upstream_failure = f"could not be reached ({type(error).__name__})"
+            self._retry(self.upstream_failure, stale=self._reused)
             return
         self._readable = Readable(self._connection.fileno())
         self._received_at = time.monotonic()
@@ -183,6 +214,7 @@ class Call:
         except (OSError, ProtocolError):
             pass
         self.close()
+        self._forget_request()
 
     def _decode(self, piece: bytes) -> bytes | None:
         try:
@@ -190,20 +222,25 @@ class Call:
             if not piece:
                 self._response.end()
         except ProtocolError:
+            self.upstream_failure = "broke off"
             if self.answering:
                 raise
             self._retry("broke off", stale=self._reused and not self._response.status)
             return None
+        self.upstream_status = self._response.status
         if self._response.status == 200:
+            if not self.answering:
+                self._forget_request()
             self.answering = True
             return body if body or self._response.complete else None
         self._error_body += body
-        if self._response.complete:
+        if self._response.complete or len(self._error_body) > _MAX_ERROR_BYTES:
             self._fail()
         return None
 
     def _fail(self) -> None:
         status = self._response.status
+        self.upstream_failure = f"answered {status}"
         reason = describe_error(self._error_body, self._upstream.key)
         if status in _RETRIED or status >= 500:
             self._retry(f"answered {status}: {reason}", self._response.headers.get("retry-after"))
@@ -217,12 +254,13 @@ class Call:
         """Schedule the next attempt or give up; a stale connection does not count as an attempt."""
         self.close()
         if stale:
-            self._attempts -= 1
+            self.attempts -= 1
+            self.upstream_failure = ""
             return
         wait = _read_retry_after(retry_after)
-        backoff = 0.5 * 2 ** (self._attempts - 1) * random.uniform(0.75, 1.0)
+        backoff = 0.5 * 2 ** (self.attempts - 1) * random.uniform(0.75, 1.0)
         too_long = (wait or 0) > min(_MAX_WAIT_SECONDS, self._upstream.silence_seconds)
-        if self._attempts > RETRIES or too_long:
+        if self.attempts > RETRIES or too_long:
             self._raise(
                 UpstreamUnavailable(f"The model API {reason}", retry_after=int((wait or 0) + 1))
             )
@@ -231,10 +269,17 @@ class Call:
     def _check_silence(self) -> None:
         silence = self._upstream.silence_seconds
         if time.monotonic() - self._received_at >= silence:
+            self.upstream_failure = f"was silent for {silence:g} s"
             self._raise(UpstreamTimeout(f"The model API was silent for {silence:g} s."))
+
+    def _forget_request(self) -> None:
+        """It is not sent again."""
+        self._upstream.room.give_back(len(self._request))
+        self._request = b""
 
     def _raise(self, error: ChatkeepError) -> None:
         self.close()
+        self._forget_request()
         raise error
 
 

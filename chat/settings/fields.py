@@ -7,6 +7,7 @@ from msgspec import Meta
 
 OPENAI_URL = "https://api.openai.com/v1"
 _SECRET = {"secret": True}
+_MIB = 1024 * 1024
 
 
 class Fields(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +77,17 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True):
         int,
         Meta(ge=1, description="Largest prompt, in estimated tokens; older turns are left out."),
     ] = 100_000
+    max_prompt_bytes: Annotated[
+        int, Meta(ge=1, description="Largest prompt, in bytes; older turns are left out.")
+    ] = 4 * _MIB
+    max_answer_bytes: Annotated[
+        int,
+        Meta(ge=1, description="Largest answer, in bytes; there it ends, by reason of `length`."),
+    ] = _MIB
+    max_page_bytes: Annotated[
+        int,
+        Meta(ge=1, description="Largest page of a history, in bytes; Link leads to the next."),
+    ] = 4 * _MIB
     upstream_timeout_seconds: Annotated[
         float, Meta(ge=0.1, description="How long the model may be silent before a turn fails.")
     ] = 120.0
@@ -165,6 +177,13 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True):
     max_concurrent_turns: Annotated[
         int, Meta(ge=0, description="Turns per owner that may run at once; 0: no limit.")
     ] = 0
+    max_chats_per_owner: Annotated[
+        int, Meta(ge=0, description="Chats that an owner may have; 0: no limit.")
+    ] = 0
+    max_stored_bytes_per_owner: Annotated[
+        int,
+        Meta(ge=0, description="Bytes that an owner may store, from now on counted; 0: no limit."),
+    ] = 0
     global_daily_token_budget: Annotated[
         int,
         Meta(
@@ -208,6 +227,17 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True):
     google_cloud_project: Annotated[
         str, Meta(description="Links log entries to Cloud Trace; set by deploy.sh.")
     ] = ""
+    otel_exporter_otlp_endpoint: Annotated[
+        str,
+        Meta(
+            description="OpenTelemetry collector (OTLP over HTTP), e.g. http://localhost:4318;"
+            " empty: no traces and metrics."
+        ),
+    ] = ""
+    otel_exporter_otlp_headers: Annotated[
+        str,
+        Meta(description="Headers for the collector: name=value,name=value.", extra=_SECRET),
+    ] = ""
     cors_origins: Annotated[
         str,
         Meta(
@@ -217,6 +247,9 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True):
     ] = ""
     k_service: Annotated[
         str, Meta(description="Set by Cloud Run; turns off the defaults meant for a local machine.")
+    ] = ""
+    k_revision: Annotated[
+        str, Meta(description="Set by Cloud Run; stands in each line of the log.")
     ] = ""
     threads: Annotated[
         int,

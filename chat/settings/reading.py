@@ -26,6 +26,7 @@ _NOT_OURS = re.compile(
 )
 _ENCRYPTION_KEY = re.compile(r"[0-9a-fA-F]{64}")
 _SWITCH = {"yes": "true", "on": "true", "no": "false", "off": "false"}  # msgspec knows the rest
+_URLS = ("openai_base_url", "jwt_jwks_url", "app_check_jwks_url", "otel_exporter_otlp_endpoint")
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number"}
 
 
@@ -140,7 +141,7 @@ def _wrong(settings: Settings) -> list[str]:
         problems.append("AUTH: must be a list of local, open, keys and jwt")
     if settings.redis_url and not settings.redis_url.startswith(_REDIS_SCHEMES):
         problems.append("REDIS_URL: must begin with redis://, rediss:// or unix://")
-    for name in ("openai_base_url", "jwt_jwks_url", "app_check_jwks_url"):
+    for name in _URLS:
         if getattr(settings, name) and not _is_url(getattr(settings, name)):
             problems.append(f"{name.upper()}: must be an http:// or https:// URL")
     if settings.global_daily_token_budget and settings.redis_cluster:

@@ -16,12 +16,19 @@ from chat.core.outcomes import (
     NoRecord,
     Outcome,
     Over,
+    OverQuota,
     RunningTurn,
     Torn,
 )
 from chat.store.vault import Vault
 
-_PLAIN: dict[bytes, Outcome] = {b"no_record": NoRecord(), b"torn": Torn(), b"ended": Over()}
+_PLAIN: dict[bytes, Outcome] = {
+    b"no_record": NoRecord(),
+    b"torn": Torn(),
+    b"ended": Over(),
+    b"chats": OverQuota("chats"),
+    b"bytes": OverQuota("bytes"),
+}
 
 
 def read_begin(vault: Vault, chat: ChatRef, nonce: str, reply: list[Any]) -> Outcome:

@@ -1,20 +1,15 @@
 """The chats of an owner in Redis, without their messages."""
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import msgspec
 
-from chat.core.messages import (
-    Chat,
-    ChatRef,
-    TurnRef,
-    Usage,
-    etag,
-    timestamp,
-)
-from chat.core.outcomes import Described
+from chat.core.errors import QuotaExceeded
+from chat.core.messages import Chat, ChatRef, TurnRef, Usage, etag, timestamp
+from chat.core.outcomes import Described, ListCursor
 from chat.core.usage import Used
 from chat.settings import Settings
 from chat.store.keyspace import (
@@ -25,17 +20,24 @@ from chat.store.keyspace import (
     log_key,
     record_key,
     running_key,
+    sizes_key,
     usage_key,
 )
+from chat.store.list_page import ListPage, read_list_page
 from chat.store.store import Command, Store
 from chat.store.vault import Vault
 
 _FIELDS = (
     "created_at updated_at message_count prompt_tokens completion_tokens "
-    "title model system metadata turn mark"
+    "title model system metadata turn mark label"
 ).split()
 _SEALED = frozenset({"title", "system", "metadata"})
 _LOGS_AT_ONCE = 500
+_IDS_AT_ONCE = 1000
+_MAX_EMPTY_PAGES = 50
+_MAX_LIST_BYTES = 512 * 1024
+_SWEPT_AT_ONCE = 100
+_MAX_SWEPT_PAGES = 10
 
 
 class Chats:
@@ -47,6 +49,8 @@ class Chats:
         self._ttl_ms = int(settings.chat_ttl_seconds * 1000)
         has_budget = settings.global_daily_token_budget
         self._everybody = {"everybody": everybody_key()} if has_budget else {}
+        self._max_chats = settings.max_chats_per_owner
+        self._max_stored = settings.max_stored_bytes_per_owner
 
     def find_chat(self, chat: ChatRef) -> Described | None:
         """A chat, or None when it does not exist."""
@@ -54,11 +58,22 @@ class Chats:
 
     def create(self, chat: ChatRef) -> int:
         """Create a chat, if it does not exist, and return when it was created (ms)."""
-        keys = {"chat": chat_key(chat), "chats": chats_key(chat.owner)}
-        (created_at,) = self._store.run(
-            "create", keys, chat_id=chat.id, mark=secrets.token_hex(4), ttl_ms=self._ttl_ms
+        keys = {
+            "chat": chat_key(chat),
+            "chats": chats_key(chat.owner),
+            "sizes": sizes_key(chat.owner),
+        }
+        create = partial(
+            self._store.run,
+            "create",
+            keys,
+            chat_id=chat.id,
+            mark=secrets.token_hex(4),
+            ttl_ms=self._ttl_ms,
+            max_chats=self._max_chats,
+            max_stored=self._max_stored,
         )
-        return int(created_at)
+        return self._within_quota(chat.owner, create)
 
     def retitle(self, chat: ChatRef, mark: str, title: str) -> None:
         """Replace the title of the chat with this mark, unless a person has set it."""
@@ -76,9 +91,51 @@ class Chats:
             "chats": chats_key(chat.owner),
             "history": history_key(chat),
             "once": self._vault.once_key(chat),
+            "sizes": sizes_key(chat.owner),
         }
-        (done,) = self._store.run("patch", keys, chat_id=chat.id, ttl_ms=self._ttl_ms, fields=pairs)
-        return bool(done)
+        patch = partial(
+            self._store.run,
+            "patch",
+            keys,
+            chat_id=chat.id,
+            ttl_ms=self._ttl_ms,
+            max_stored=self._max_stored,
+            fields=pairs,
+        )
+        return bool(self._within_quota(chat.owner, patch))
+
+    def _within_quota(self, owner: str, run: Callable[[], list[int | bytes]]) -> int:
+        """What a script returns; run once more without expired chats. Raises QuotaExceeded."""
+        (reply,) = run()
+        if isinstance(reply, bytes):
+            self.sweep(owner)
+            (reply,) = run()
+        if isinstance(reply, bytes):
+            raise QuotaExceeded(reply.decode())
+        return reply
+
+    def sweep(self, owner: str) -> None:
+        """Forget expired chats: some of those that have not been used for longest."""
+        after: ListCursor | None = ListCursor("0", "1", "0", "")
+        for _ in range(_MAX_SWEPT_PAGES):
+            page = read_list_page(self._store, chats_key(owner), _SWEPT_AT_ONCE, after)
+            ids = [chat_id for chat_id, _ in page.entries]
+            rows = self._read_rows(owner, ids, "created_at") if ids else []
+            after = page.next
+            if after is None or not all(created for (created,) in rows):
+                return
+
+    def _read_rows(self, owner: str, ids: list[str], fields: str) -> list[Any]:
+        """Fields of chats, of the first ones that fit; removes from the list what has expired."""
+        hashes = [chat_key(ChatRef(owner, chat_id)) for chat_id in ids]
+        rows: list[Any] = self._store.run(
+            "list",
+            {"chats": chats_key(owner), "sizes": sizes_key(owner), "hashes": hashes},
+            fields=fields,
+            max_bytes=_MAX_LIST_BYTES,
+            ids=ids,
+        )
+        return rows
 
     def delete(self, chat: ChatRef, closed: str = "", used: Used | None = None) -> bool:
         """Delete a chat and everything that belongs to it, if it exists.
@@ -94,6 +151,7 @@ class Chats:
             "usage": usage_key(chat.owner),
             "record": record_key(chat.owner),
             "running": running_key(chat.owner),
+            "sizes": sizes_key(chat.owner),
             "log": log_key(chat, closed),
             **self._everybody,
         }
@@ -112,24 +170,42 @@ class Chats:
         return True
 
     def list_chats(
-        self, owner: str, limit: int, after: tuple[str, str] | None
-    ) -> tuple[list[Chat], tuple[str, str] | None]:
-        """The newest chats after the cursor (updated_at in ms, chat id), and the next cursor."""
-        last_score, last_id = after or ("", "")
-        reply = self._store.run(
-            "chats",
-            {"chats": chats_key(owner)},
-            limit=limit + 1,  # one more, to see whether there is a next page
-            last_score=last_score,
-            last_id=last_id,
-            ttl_ms=self._ttl_ms,
-        )
-        ids = [chat_id.decode() for chat_id in reply[::2]]
-        if not ids:
-            return [], None
-        chats = self._describe([ChatRef(owner, chat_id) for chat_id in ids[:limit]])
-        cursor = (reply[2 * limit - 1].decode(), ids[limit - 1]) if len(ids) > limit else None
-        return [found.chat for found in chats if found], cursor
+        self, owner: str, limit: int, after: ListCursor | None = None
+    ) -> tuple[list[Chat], ListCursor | None]:
+        """Chats, the newest first, and the cursor of the next page.
+
+        Who reads all pages misses none: those that have moved up meanwhile come once more at the
+        end. No chats although there is a next page: very many have expired.
+        """
+        chats: list[Chat] = []
+        for _ in range(_MAX_EMPTY_PAGES):
+            page = read_list_page(self._store, chats_key(owner), limit, after)
+            chats, after = self._read_chats(owner, page), page.next
+            if chats or after is None:
+                break
+        return chats, after
+
+    def list_ids(self, owner: str) -> Iterator[str]:
+        """The id of every chat, once; some may not exist any more."""
+        seen: set[str] = set()
+        after = None
+        while True:
+            page = read_list_page(self._store, chats_key(owner), _IDS_AT_ONCE, after)
+            new = [chat_id for chat_id, _ in page.entries if chat_id not in seen]
+            yield from new
+            seen.update(new)
+            if (after := page.next) is None:
+                return
+
+    def _read_chats(self, owner: str, page: ListPage) -> list[Chat]:
+        """The chats of a page; shortens the page if they have too many bytes."""
+        chats = [ChatRef(owner, chat_id) for chat_id, _ in page.entries]
+        if not chats:
+            return []
+        rows = self._read_rows(owner, [chat.id for chat in chats], " ".join(_FIELDS))
+        page.shorten(len(rows))
+        found = [self._read(chat, row) for chat, row in zip(chats, rows, strict=False)]
+        return [each.chat for each in found if each]
 
     def _describe(self, chats: list[ChatRef]) -> list[Described | None]:
         keys = {"hashes": [chat_key(chat) for chat in chats]}
@@ -137,16 +213,15 @@ class Chats:
         return [self._read(chat, row) for chat, row in zip(chats, rows, strict=True)]
 
     def _read(self, chat: ChatRef, row: list[Any]) -> Described | None:
-        created, updated, count, prompt, completion, title, model, system, metadata, turn, mark = (
-            row
-        )
+        created, updated, count, prompt, completion, *named, turn, mark, label = row
+        title, model, system, metadata = named
         if created is None:
             return None
         revision = int(count or 0)
         prompt_tokens, completion_tokens = int(prompt or 0), int(completion or 0)
         found = Chat(
             id=chat.id,
-            title=self._text(chat, title),
+            title=self._text(chat, title or label),
             created_at=timestamp(int(created)),
             updated_at=timestamp(int(updated or created)),
             message_count=revision,

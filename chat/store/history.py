@@ -14,7 +14,15 @@ import msgspec
 from chat.core.completions import PromptMessage
 from chat.core.credentials import Caller
 from chat.core.errors import NotFound, StoreUnavailable
-from chat.core.messages import Ask, ChatRef, TurnRef, Usage, short_title, write_user_message
+from chat.core.messages import (
+    Ask,
+    ChatRef,
+    TurnRef,
+    Usage,
+    label,
+    short_title,
+    write_user_message,
+)
 from chat.core.outcomes import Finished, Outcome, RunningTurn
 from chat.core.prompt import estimate_text, estimate_tokens
 from chat.core.usage import Used, oldest_day
@@ -29,6 +37,7 @@ from chat.store.keyspace import (
     log_key,
     record_key,
     running_key,
+    sizes_key,
     usage_key,
     waiting_key,
 )
@@ -36,6 +45,7 @@ from chat.store.store import Argument, Command, Store
 from chat.store.vault import Vault
 
 _LINES_BEFORE_ADDING_UP = 128
+_MAX_READ_AT_ONCE = 512 * 1024  # what `begin` reads; more than the largest prompt of text
 # How a message stands in the queue (lua/parts/queue.lua); "": it does not.
 _WAITS = {"enqueue": ":", "reject": "", "interrupt": "!", "rollback": "!"}
 _LARGEST_ANSWER = 16_384  # tokens that are reserved where nothing limits the answer
@@ -46,12 +56,14 @@ class History(HistoryEdits):
     """Begins and ends turns, and reads what they left."""
 
     def __init__(self, store: Store, vault: Vault, settings: Settings) -> None:
-        super().__init__(store, vault)
+        super().__init__(store, vault, settings)
         self.lease_ms = int(settings.lease_seconds * 1000)
         self._ttl_ms = int(settings.chat_ttl_seconds * 1000)
         # A turn that is longer than the life of its chat is kept: each beat renews it.
         self.keep_ms = max(self._ttl_ms, 2 * self.lease_ms) if self._ttl_ms else 0
         self._log_ms = int(settings.log_seconds * 1000)
+        self._max_chats = settings.max_chats_per_owner
+        self._max_stored = settings.max_stored_bytes_per_owner
         self._gives_titles = settings.titles != "off"
         self._queues = settings.queue_seconds > 0
         self._max_waiting = settings.max_waiting_per_owner
@@ -92,10 +104,13 @@ class History(HistoryEdits):
             max_waiting=self._max_waiting,
             expected=ask.if_match if ask else "",
             keep_ms=self.keep_ms,
-            must_exist=_flag(ask and ask.must_exist),
+            must_exist=_must_exist(ask),
             chat_id=chat.id,
             key_hash=caller.key_hash,
             reads_record=_flag(self._reads_record),
+            max_bytes=_MAX_READ_AT_ONCE,
+            max_chats=self._max_chats,
+            max_stored=self._max_stored,
             **self._limit_args(ask),
         )
         self._store.clock.learn(reply[1])
@@ -130,6 +145,8 @@ class History(HistoryEdits):
             first_title=self._vault.seal_text(chat, self._first_title(ask)),
             usage_line=turn.used.line(turn.now_ms),
             used_tokens=turn.used.tokens,
+            replayed="" if turn.replayed_bytes is None else turn.replayed_bytes,
+            max_stored=self._max_stored,
             fields=self._changed_fields(chat, turn),
         )
         return self._read_commit(chat, turn, reply)
@@ -180,6 +197,7 @@ class History(HistoryEdits):
             "history": history_key(chat),
             "chats": chats_key(chat.owner),
             "once": self._vault.once_key(chat),
+            "sizes": sizes_key(chat.owner),
             "log": log_key(chat, nonce),
         }
 
@@ -212,6 +230,7 @@ class History(HistoryEdits):
             "error": self._vault.seal(chat, error),
             "usage_line": used.line(self._store.clock.now_ms()) if used else "",
             "used_tokens": used.tokens if used else 0,
+            "max_stored": self._max_stored,
         }
 
     def _limit_args(self, ask: Ask | None) -> dict[str, Argument]:
@@ -235,6 +254,7 @@ class History(HistoryEdits):
     def _changed_fields(self, chat: ChatRef, turn: Finished) -> list[str | bytes | int]:
         """Names and values of the fields of a chat that a turn changes, besides what all change."""
         system = turn.ask.system
+        named = label(turn.ask.content) if self._gives_titles and turn.ref.index == 0 else ""
         values: dict[str, str | bytes | int | None] = {
             "start": turn.start,
             "forks": turn.forks,
@@ -242,6 +262,7 @@ class History(HistoryEdits):
             "agent": turn.agent or None,
             "booked": turn.used.booked(turn.ref.nonce) if turn.from_outside else None,
             "recent": delivery(turn),
+            "label": self._vault.seal_text(chat, named) if named else None,
         }
         pairs = [(name, value) for name, value in values.items() if value is not None]
         return [part for pair in pairs for part in pair]
@@ -279,6 +300,13 @@ class History(HistoryEdits):
 def _estimate_prompt(ask: Ask) -> int:
     """The tokens of what is new in the prompt."""
     return estimate_tokens(PromptMessage("user", ask.content)) + estimate_text(ask.system or "")
+
+
+def _must_exist(ask: Ask | None) -> str:
+    """A message that has waited does not bring a deleted chat back."""
+    if ask is None:
+        return ""
+    return "1" if ask.must_exist else "waited" if ask.has_waited else ""
 
 
 def _flag(on: object) -> str:

@@ -5,17 +5,26 @@ from typing import Any
 from msgspec.structs import replace
 
 from chat.core import branches
+from chat.core.errors import too_large_at_once
 from chat.core.messages import ChatRef, TurnRef, etag, find_ref, id_of
 from chat.core.outcomes import Look, Page
+from chat.host.gate import Gate
+from chat.settings import Settings
 from chat.store.keyspace import chat_key, history_key
 from chat.store.store import Store
 from chat.store.vault import Vault
+
+_MAX_READ_ON = 1024 * 1024
+_LARGE_AT_ONCE = 3
+SMALL_PAGE_BYTES = 256 * 1024
 
 
 class HistoryReader:
     """Reads messages and running turns; changes nothing."""
 
-    def __init__(self, store: Store, vault: Vault) -> None:
+    def __init__(self, store: Store, vault: Vault, settings: Settings) -> None:
+        self.large = Gate(_LARGE_AT_ONCE, too_large_at_once)
+        self._max_page_bytes = settings.max_page_bytes
         self._store = store
         self._vault = vault
 
@@ -54,10 +63,18 @@ class HistoryReader:
         return self.look_for(chat, ref).message or None
 
     def load(
-        self, chat: ChatRef, *, limit: int, before: str = "", known: str = "", leaf: str = ""
+        self,
+        chat: ChatRef,
+        *,
+        limit: int,
+        before: str = "",
+        known: str = "",
+        leaf: str = "",
+        most: int = 0,
     ) -> Page | None:
         """The newest `limit` messages before the one named; None when there is no such message.
 
+        Fewer when they have more than MAX_PAGE_BYTES together; `most`: than so many bytes.
         They are those of the active branch, or those up to `leaf`. `known` is an ETag the caller
         has: while it is current, no messages are read.
         """
@@ -72,17 +89,18 @@ class HistoryReader:
             index=ref.index if ref else 0,
             before=before,
             branch="1" if leaf else "",
+            max_bytes=most or self._max_page_bytes,
         )
         if not reply:
             return None
         if len(reply) == 4:
-            return self._load_branch(chat, reply, limit, before, leaf)
+            return self._load_branch(chat, reply, limit, before, leaf, most or self._max_page_bytes)
         revision, mark, running, first, messages = reply
         tag = etag(mark.decode(), revision)
         return Page(tag, bool(running), first, self._vault.open_messages(chat, messages))
 
     def _load_branch(
-        self, chat: ChatRef, reply: list[Any], limit: int, before: str, leaf: str
+        self, chat: ChatRef, reply: list[Any], limit: int, before: str, leaf: str, most: int
     ) -> Page | None:
         revision, mark, running, text = reply
         forks = branches.read_forks(text.decode())
@@ -91,20 +109,28 @@ class HistoryReader:
             return None
         ranges = branches.path(forks, end)
         if ref := find_ref(before):
-            ranges = [(first, min(last, ref.index)) for first, last in ranges if first <= ref.index]
-            limit += 1  # read the named message too, to check that it exists
-        messages = self.read_ranges(chat, branches.newest(ranges, limit))
-        ids = [id_of(message) for message in messages[-2:]]
-        if (before and before not in ids[-1:]) or (leaf and not before and leaf not in ids):
+            named = self.read_ranges(chat, branches.up_to(ranges, ref.index)[-1:], 1)
+            if [id_of(message) for message in named] != [before]:
+                return None
+            ranges = branches.up_to(ranges, ref.index - 1)
+        newest = branches.newest(ranges, limit)
+        messages = self.read_ranges(chat, newest, most)
+        if leaf and not before and leaf not in [id_of(message) for message in messages[-2:]]:
             return None
-        first = branches.length(ranges) - len(messages)
         tag = etag(mark.decode(), revision)
-        return Page(tag, bool(running), first, messages[:-1] if before else messages)
+        return Page(tag, bool(running), branches.length(ranges) - len(messages), messages)
 
-    def read_ranges(self, chat: ChatRef, ranges: branches.Ranges) -> list[bytes]:
-        """The messages of ranges of indexes, whose ends are both included."""
+    def read_ranges(self, chat: ChatRef, ranges: branches.Ranges, max_bytes: int) -> list[bytes]:
+        """The messages of ranges of indexes, both ends included: the newest that fit, at least one."""
         indexes = [index for span in ranges for index in span]
         if not indexes:
             return []
-        stored = self._store.run("ranges", {"history": history_key(chat)}, ranges=indexes)
+        keys = {"history": history_key(chat)}
+        stored = self._store.run("ranges", keys, max_bytes=max_bytes, ranges=indexes)
+        return self._vault.open_messages(chat, stored)
+
+    def read_on(self, chat: ChatRef, first: int) -> list[bytes]:
+        """Some messages from an index on, of all branches; none at the end."""
+        keys = {"history": history_key(chat)}
+        stored = self._store.run("next", keys, first=first, max_bytes=_MAX_READ_ON)
         return self._vault.open_messages(chat, stored)

@@ -4,6 +4,7 @@ REDIS_KEY_PREFIX stands in front of all of them.
 `{owner}` is the hash tag of a cluster: all keys that one script touches lie in the same slot.
 
     ck:{owner}:chats                  ZSET    chat id -> updated_at (ms); an owner's chats
+    ck:{owner}:sizes                  HASH    chat id -> its bytes, '' -> of all; only with a quota
     ck:{owner}:chat:<chat>            HASH    one chat, and its running turn; fields below
     ck:{owner}:history:<chat>         LIST    its messages as JSON, oldest first; only appended to
     ck:{owner}:log:<chat>:<nonce>     STREAM  the log of one streamed turn; entries: turn_log.py
@@ -48,8 +49,10 @@ Fields of a chat:
     ended                    `<nonce>@<ms> ` of the turns that ended in the last seconds
     booked                   `<nonce> <prompt> <completion>` as booked for a turn ended from outside
     start                    index in the history of the oldest message in the prompt
+    bytes                    `<revision> <bytes of the messages from start to there>`
     prompt_tokens completion_tokens    sums over all turns
     title model system metadata        as set by PATCH or a turn; metadata is JSON
+    label                    what it is called without a title: "Image", or the name of a file
     turn                     nonce of the running turn, the fencing token; empty: none
     lease                    ms until which the turn must not be taken for dead
     began said               when it began (ms), and what was asked (JSON, messages.Ask)
@@ -143,6 +146,11 @@ def once_key(owner: str, fingerprint: str) -> str:
 def running_key(owner: str) -> str:
     """The running turns of an owner that are counted."""
     return f"{_ck}:{{{owner}}}:running"
+
+
+def sizes_key(owner: str) -> str:
+    """How many bytes an owner's chats have, where that is limited."""
+    return f"{_ck}:{{{owner}}}:sizes"
 
 
 def record_key(owner: str) -> str:

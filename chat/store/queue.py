@@ -21,7 +21,7 @@ class QueueView(msgspec.Struct, frozen=True):
 
 
 class ChatQueue:
-    """Keeps the places of messages, and gives them up. Both raise StoreUnavailable."""
+    """Keeps the places of messages, and gives them up. Raises StoreUnavailable."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -35,6 +35,10 @@ class ChatQueue:
     def leave(self, chat: ChatRef, nonce: str) -> None:
         """This one does not wait any more."""
         self._store.run("leave_queue", self._keys(chat), nonce=nonce)
+
+    def hold(self, chat: ChatRef) -> None:
+        """The chat is to be deleted: when its running turn is stopped, none shall begin."""
+        self._store.run("hold_queue", {"chat": chat_key(chat)})
 
     def _keys(self, chat: ChatRef) -> dict[str, str]:
         return {"chat": chat_key(chat), "waiting": waiting_key(chat.owner)}

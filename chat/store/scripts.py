@@ -138,9 +138,12 @@ def _picker(names: list[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
 def _locals(table: str, items: list[str], first: int) -> str:
     """The Lua that gives the values their names, from position `first` of KEYS or ARGV on."""
     values = [f"{table}[{first + i}]" for i in range(len(items))]
+    names = [item.rstrip("?.") for item in items]
+    copying = ""
     if items[-1].endswith("..."):
-        # Not unpacked where it is the whole table: Lua's stack has room for 8,000 values.
-        last = first + len(items) - 1
-        values[-1] = table if last == 1 else f"{{unpack({table}, {last})}}"
-    names = ", ".join(item.rstrip("?.") for item in items)
-    return f"local {names} = {', '.join(values)}"
+        name, before = names[-1], first + len(items) - 2
+        values[-1] = "{}" if before else table
+        if before:  # a loop, since Lua's stack has room for 8,000 values only
+            from_there = f"for i = {before + 1}, #{table} do"
+            copying = f"; {from_there} {name}[i - {before}] = {table}[i] end"
+    return f"local {', '.join(names)} = {', '.join(values)}{copying}"

@@ -14,7 +14,16 @@ import msgspec
 from chat.core.credentials import ANONYMOUS, KEY_REVOKED, Caller, UserKey, make_key, masked
 from chat.core.errors import KeyRejected, NotFound
 from chat.core.usage import DAY_MS, UsageRow, oldest_day, read_line
-from chat.store.keyspace import all_keys_of, chats_key, gone_key, owners_key, record_key, usage_key
+from chat.store.keyspace import (
+    all_keys_of,
+    chats_key,
+    gone_key,
+    owners_key,
+    record_key,
+    sizes_key,
+    usage_key,
+)
+from chat.store.list_page import read_list_page
 from chat.store.store import Store
 
 LIMITS = ("rate_limit", "daily_token_budget", "max_concurrent_turns")
@@ -62,7 +71,7 @@ class Users:
 
     def delete(self, owner: str) -> None:
         """Delete a user with its keys and limits; its chats stay. Raises NotFound."""
-        (gone,) = self._store.write([("DEL", record_key(owner))])
+        (gone,) = self._store.run("delete_user", {"record": record_key(owner)})
         if not gone:
             raise _no_such_user()
 
@@ -106,7 +115,7 @@ class Users:
             fields = [part for pair in counted.items() for part in pair]
             gone = gone_key(owner)
             self._store.write([("HSET", gone, *fields), ("PEXPIRE", gone, DAY_MS)])
-        own = [record_key(owner), usage_key(owner), chats_key(owner)]
+        own = [record_key(owner), usage_key(owner), chats_key(owner), sizes_key(owner)]
         self._store.write([("DEL", key) for key in own])
         # Left by turns that have begun since, or died before their first message was stored.
         self._store.delete_matching(all_keys_of(owner))
@@ -124,7 +133,7 @@ class Users:
         *,
         exists: str = "",
     ) -> bool:
-        reply = self._store.run(
+        (done,) = self._store.run(
             "user",
             {"record": record_key(owner)},
             key_hash=key.hash if key else "",
@@ -133,7 +142,7 @@ class Users:
             exists=exists,
             fields=[part for pair in fields.items() for part in pair],
         )
-        return bool(reply)
+        return bool(done)
 
     def _read_counted(self, key: str) -> dict[str, str]:
         """What is counted of an owner, in its record or after it was erased."""
@@ -154,20 +163,12 @@ class Users:
         return User(owner, key, {name: fields[name] for name in LIMITS if name in fields})
 
     def _owners(self) -> Iterator[str]:
-        after: tuple[str, str] | None = ("", "")
-        while after:
-            score, last_id = after
-            found = self._store.run(
-                "chats",
-                {"chats": owners_key()},
-                limit=_PAGE_SIZE,
-                last_score=score,
-                last_id=last_id,
-                ttl_ms=0,
-            )
-            yield from (owner.decode() for owner in found[::2])
-            is_full = len(found) == 2 * _PAGE_SIZE
-            after = (found[-1].decode(), found[-2].decode()) if is_full else None
+        after = None
+        while True:
+            page = read_list_page(self._store, owners_key(), _PAGE_SIZE, after)
+            yield from (owner for owner, _ in page.entries)
+            if (after := page.next) is None:
+                return
 
 
 def _no_such_user() -> NotFound:

@@ -26,6 +26,7 @@ from chat.store.history import History
 from chat.turns.waiting import BUSY
 
 _ASK_AGAIN_SECONDS = 0.5
+_ONE = 1  # bytes: one message is read in any case
 _NONE = Used("none", 0, 0)
 
 
@@ -54,7 +55,7 @@ def _store(history: History, chat: ChatRef, begun: Begun, ask: Ask) -> TurnRef:
         ref, chat.id, "", model="none", status="completed", now_ms=begun.now_ms
     )
     newest = begun.revision - 1
-    before = history.read_ranges(chat, [(newest, newest)]) if newest >= 0 else []
+    before = history.read_ranges(chat, [(newest, newest)], _ONE) if newest >= 0 else []
     finished = Finished(
         ref,
         ask,
@@ -75,7 +76,7 @@ def remove_item(history: History, chat: ChatRef, item_id: str) -> bool:
     own = item_id.partition("_")[2].partition("_")[0]
     own, _, place = own.partition("-")
     ref = find_ref(f"msg_{own}")
-    stored = history.read_ranges(chat, [(ref.index, ref.index)]) if ref else []
+    stored = history.read_ranges(chat, [(ref.index, ref.index)], _ONE) if ref else []
     if not ref or not stored or id_of(stored[0]) != f"msg_{own}":
         return False
     message = read_message(stored[0])

@@ -15,9 +15,6 @@ from chat.store.history import History
 from chat.store.users import Users
 from chat.turns.turns import Turns
 
-_CHATS_AT_ONCE = 100
-_MESSAGES_AT_ONCE = 200
-
 
 class Owners:
     """Reads and erases everything of an owner."""
@@ -50,26 +47,23 @@ class Owners:
 
     def export(self, owner: str) -> Iterator[bytes]:
         """Every chat, each followed by its messages, as JSON lines; reads a few messages at a time."""
-        for chat in self._each_chat(owner):
-            yield b'{"type":"chat","chat":%b}\n' % msgspec.json.encode(chat)
-            ref, name = ChatRef(owner, chat.id), chat.id.encode()
-            for first in range(0, chat.message_count, _MESSAGES_AT_ONCE):
-                place = (first, first + _MESSAGES_AT_ONCE - 1)
-                for message in self._history.read_ranges(ref, [place]):
+        # The ids first: however slowly it is read, no chat gets lost that is used meanwhile.
+        for chat_id in list(self._chats.list_ids(owner)):
+            ref, name = ChatRef(owner, chat_id), chat_id.encode()
+            found = self._chats.find_chat(ref)
+            if found is None:
+                continue
+            yield b'{"type":"chat","chat":%b}\n' % msgspec.json.encode(found.chat)
+            first = 0
+            while messages := self._history.read_on(ref, first):
+                first += len(messages)
+                for message in messages:
                     yield b'{"type":"message","chat_id":"%b","message":%b}\n' % (name, message)
 
     def erase(self, owner: str, *, keep_rate_status: bool) -> None:
         """Delete the owner, and all its chats."""
         self._turns.delete_all(owner)
         self._users.forget(owner, keep_rate_status=keep_rate_status)
-
-    def _each_chat(self, owner: str) -> Iterator[Any]:
-        after = None
-        while True:
-            page, after = self._chats.list_chats(owner, _CHATS_AT_ONCE, after)
-            yield from page
-            if after is None:
-                return
 
     def _limits(self, owner: str) -> dict[str, object]:
         own, settings = self._users.limits_of(owner), self._settings
@@ -81,4 +75,6 @@ class Owners:
             "daily_token_budget": budget or None,
             "max_concurrent_turns": turns or None,
             "max_output_tokens": settings.max_output_tokens or None,
+            "max_chats": settings.max_chats_per_owner or None,
+            "max_stored_bytes": settings.max_stored_bytes_per_owner or None,
         }

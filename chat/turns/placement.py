@@ -8,7 +8,7 @@ from chat.core.completions import PromptMessage
 from chat.core.matching import is_answer
 from chat.core.messages import Ask, ChatRef, find_ref, id_of
 from chat.core.outcomes import Begun
-from chat.core.prompt import Prompt
+from chat.core.prompt import Prompt, PromptLimits
 from chat.core.replay import wire_message
 from chat.core.sent import Placed, Sent, place, with_new, with_parent
 from chat.settings import Settings
@@ -54,16 +54,18 @@ def _until(branch: Branch, count: int) -> Branch:
 def _prompt(found: Situation, branch: Branch, ask: Ask, placed: Placed) -> Prompt:
     own: list[PromptMessage] = [*map(wire_message, placed.head)]
     head = own or prompts.instructions(system_of(found.begun, ask, found.settings))
-    max_tokens = found.settings.max_prompt_tokens
+    limits = PromptLimits(found.settings.max_prompt_tokens, found.settings.max_prompt_bytes)
     if placed.as_sent is not None:
         head = [] if own else head
-        return prompts.as_sent(head, placed.as_sent, start=branch.start, max_tokens=max_tokens)
+        return prompts.as_sent(
+            head, placed.as_sent, branch.messages, start=branch.start, limits=limits
+        )
     return prompts.build_from(
         head,
         branch.messages,
         [*map(wire_message, placed.new)],
         start=branch.start,
-        max_tokens=max_tokens,
+        limits=limits,
     )
 
 
@@ -71,6 +73,7 @@ def _load_whole(history: History, found: Situation) -> Branch:
     """A branch from its beginning on, not only what fits a prompt."""
     branch = found.branch
     ranges = branches.path(branches.read_forks(found.begun.forks), branch.leaf)
-    messages = history.read_ranges(found.chat, branches.newest(ranges, MAX_OF_A_BRANCH))
+    newest, max_bytes = branches.newest(ranges, MAX_OF_A_BRANCH), found.settings.max_prompt_bytes
+    messages = history.read_ranges(found.chat, newest, max_bytes)
     start = branches.length(ranges) - len(messages)
     return Branch(messages, start, branch.leaf, linear=branch.linear)

@@ -3,7 +3,7 @@
 import msgspec
 
 from chat.core.answer import Answer
-from chat.core.events import STATUS_OF
+from chat.core.events import STATUS_OF, Ending
 from chat.core.messages import Ask, ChatRef, write_assistant_message, write_user_message
 from chat.core.outcomes import Begun
 from chat.core.prompt import estimate_text
@@ -19,6 +19,7 @@ class TurnPlan(msgspec.Struct, frozen=True):
     model: str
     prompt_tokens: int  # by estimate
     start: int | None  # None: it is not kept, because the chat has forks
+    replayed_bytes: int | None
     parent_id: str | None
     forks: str | None  # None: they stay
     max_tokens: int | None  # of the whole answer, however many calls it takes
@@ -31,19 +32,19 @@ class TurnPlan(msgspec.Struct, frozen=True):
             begun.ref, self.ask, began_ms=begun.now_ms, parent_id=self.parent_id
         )
 
-    def write_answer(self, turn: Answer, now_ms: int) -> bytes:
-        """The assistant's message of a turn that has ended."""
+    def answer_message(self, answer: Answer, ending: Ending, now_ms: int) -> bytes:
+        """The answer as it will be stored."""
         return write_assistant_message(
             self.begun.ref,
             self.chat.id,
-            turn.text,
+            answer.text,
             model=self.model,
-            status=STATUS_OF[turn.ending or "failed"],
+            status=STATUS_OF[ending],
             now_ms=now_ms,
-            finish_reason=turn.finish_reason or ("error" if turn.error else None),
-            usage=turn.usage,
-            tool_calls=turn.calls.whole() if turn.ending == "completed" else [],
-            reasoning=turn.reasoning if self.ask.openai else "",
+            finish_reason=answer.finish_reason or ("error" if answer.error else None),
+            usage=answer.usage,
+            tool_calls=answer.calls.whole() if ending == "completed" else [],
+            reasoning=answer.reasoning if self.ask.openai else "",
         )
 
     def may_go_on(self, used_tokens: int) -> bool:

@@ -29,17 +29,23 @@ from chat.core.usage import Used
 from chat.host.flow import WORK_DUE, DueAt, Wait
 from chat.host.shutdown import Shutdown
 from chat.models.choice import Calls
+from chat.models.upstream import ModelCall
 from chat.settings import Settings
 from chat.store.history import History
 from chat.store.turn_log_writer import LOST, LogBuffer, TurnLogWriter
 from chat.turns.events import ended_as_stored, ended_in_error, error_json, started
 from chat.turns.plan import TurnPlan
+from chat.turns.report import TurnReport, TurnTimes, make_report
 
 _MAX_CONTINUATIONS = 5
 _AGAIN_SECONDS = 0.5
 _NOT_STORED = "The chat store was unreachable for too long; this turn could not be stored."
 _SHUTTING_DOWN = "This instance is shutting down; nothing was stored."
 log = logging.getLogger("chatkeep")
+
+
+def _not_again(text: str, tokens: int) -> ModelCall:
+    raise InternalError("The model is called once.")
 
 
 class Producer:
@@ -84,6 +90,7 @@ class Producer:
             stream=ask.stream,
             keepalive_seconds=settings.keepalive_seconds,
             now=now,
+            max_bytes=settings.max_answer_bytes,
             continuations=_MAX_CONTINUATIONS if ask.autocontinue else 0,
             secret=settings.gpt_api_key,
             tells_reasoning=ask.reasoning,
@@ -97,6 +104,8 @@ class Producer:
         )
         self._writer.attach(self._buffer)
         self._began_at = now
+        self._times = TurnTimes(now - store_seconds, now)
+        self._attempts_before = 0
         self._store_away_at: float | None = None
         self._end_at = 0.0
 
@@ -125,9 +134,12 @@ class Producer:
         return self._answer.error if self.ended and not self.ended.message else None
 
     @property
-    def tokens(self) -> int:
-        """What it has used so far, by estimate if need be."""
-        return self._used().tokens if self._answer.offset or self._call.answering else 0
+    def report(self) -> TurnReport:
+        """The facts of a turn that has ended."""
+        assert self.ended
+        nothing = Used(self._plan.model, 0, 0)
+        used = self._used() if self._answer.offset or self._call.answering else nothing
+        return make_report(self._call, self.ended, used, self._times, self._attempts_before)
 
     def waits_for(self) -> Wait:
         if self._answer.ending:
@@ -172,6 +184,7 @@ class Producer:
             return []
         if self._answer.goes_on:
             self._call.drain()
+            self._attempts_before += self._call.attempts
             self._call = self._make_call(self._answer.text, self._used().completion_tokens)
             self._answer.go_on()
         self._call.work()
@@ -182,12 +195,15 @@ class Producer:
         now = time.monotonic()
         if self._call.answering and not self.upstream_seconds:
             self.upstream_seconds = now - self._began_at
+            if not self._plan.ask.autocontinue:
+                self._make_call = _not_again  # which lets go of the prompt
         if piece is None:
             return self._answer.tick(now)
         events = self._answer.receive(piece, now) if piece else self._answer.upstream_ended()
         if self._plan.ask.stream:
             text = "".join([event.text for event in events if isinstance(event, Delta)])
             if text:
+                self._times.note_text()
                 self._writer.add(self._buffer, text)
         return events
 
@@ -206,10 +222,15 @@ class Producer:
     def _end(self) -> list[Event]:
         # From here on everything has time-outs of its own: it may take long, but is not stuck.
         self._buffer.driven_at = math.inf
-        self._call.drain()
+        self._times.note_answered()
+        if self._answer.was_cut:
+            self._call.close()  # there is no end to it
+        else:
+            self._call.drain()
         self.ended = self._settle()
         if self.ended is None:
             return self._answer.tick(time.monotonic())
+        self._times.note_end()
         self._writer.detach(self._buffer)
         self._on_end()
         return [self.ended]
@@ -255,14 +276,15 @@ class Producer:
     def _leave_nothing(self) -> Ended:
         plan = self._plan  # only its client gets it; what it used is booked
         self._history.drop(plan.chat, plan.begun.ref, plan.ask, b"", self._used())
-        return self._ended(plan.write_answer(self._answer, plan.begun.now_ms))
+        ending = self._answer.ending or "failed"
+        return self._ended(plan.answer_message(self._answer, ending, plan.begun.now_ms))
 
     def _store(self) -> Ended:
         plan, ending = self._plan, self._answer.ending or "failed"
         if not plan.ask.stored:
             return self._leave_nothing()
         now_ms = plan.begun.now_ms + int((time.monotonic() - self._began_at) * 1000)
-        answer = plan.write_answer(self._answer, now_ms)
+        answer = plan.answer_message(self._answer, ending, now_ms)
         finished = Finished(
             plan.begun.ref,
             plan.ask,
@@ -274,6 +296,7 @@ class Producer:
             parent_id=plan.parent_id,
             usage=self._answer.usage,
             start=plan.start,
+            replayed_bytes=plan.replayed_bytes,
             forks=plan.forks,
             agent=self._call.agent,
             undelivered=self.client_left(),

@@ -31,11 +31,16 @@ class Prompts:
 
     def find_branch(self, chat: ChatRef, begun: Begun, ask: Ask) -> Branch:
         """The messages before the turn; `begin` has read those of a chat without branches."""
+        max_bytes = self._settings.max_prompt_bytes
         if ask.parent_id is None and not begun.forks:
-            return Branch(begun.messages, begun.start, begun.revision - 1, linear=True)
+            messages, newest = begun.messages, begun.revision - 1
+            if not begun.whole:
+                messages = self._history.read_ranges(chat, [(begun.start, newest)], max_bytes)
+            return Branch(messages, begun.revision - len(messages), newest, linear=True)
         leaf = branches.parent_index(ask.parent_id, begun.revision)
         ranges = [] if leaf is None else branches.path(branches.read_forks(begun.forks), leaf)
-        messages = self._history.read_ranges(chat, branches.newest(ranges, MAX_OF_A_BRANCH))
+        ranges_read = branches.newest(ranges, MAX_OF_A_BRANCH)
+        messages = self._history.read_ranges(chat, ranges_read, max_bytes)
         ids = [branches.ROOT, None, *map(id_of, messages[-2:])]
         if leaf is None or ask.parent_id not in ids:
             raise NotFound(
@@ -53,6 +58,7 @@ class Prompts:
             ask.content,
             start=branch.start,
             max_tokens=self._settings.max_prompt_tokens,
+            max_bytes=self._settings.max_prompt_bytes,
         )
 
 

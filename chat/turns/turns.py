@@ -11,27 +11,25 @@ Other requests may follow a turn (`following.py`, `reader.py`), stop it, or end 
 (`recovery.py`): whoever finds a dead turn ends it."""
 
 import time
+from contextlib import nullcontext
 from functools import partial
+
+from msgspec.structs import replace
 
 from chat.core import branches
 from chat.core.credentials import Caller
 from chat.core.cursors import Cursor
 from chat.core.entries import Entry
-from chat.core.errors import KeyRejected, NotFound, StoreUnavailable, TurnInProgress
+from chat.core.errors import (
+    StoreUnavailable,
+    TurnInProgress,
+)
 from chat.core.events import StopReason
 from chat.core.messages import Ask, ChatRef, TurnRef, WhenBusy, id_of, new_nonce
 from chat.core.outcomes import (
     Begun,
     Busy,
-    Changed,
-    Crowded,
-    Known,
-    Limited,
     Look,
-    NoRecord,
-    Outcome,
-    Over,
-    Torn,
 )
 from chat.core.prompt import Prompt
 from chat.core.sent import Sent
@@ -46,13 +44,13 @@ from chat.store.turn_log_writer import TurnLogWriter
 from chat.store.users import Users
 from chat.turns.following import Following
 from chat.turns.items import add_entries
+from chat.turns.leases import Leases
 from chat.turns.placement import Situation, place_turn
 from chat.turns.plan import TurnPlan
 from chat.turns.producer import Producer
 from chat.turns.prompts import Prompts
 from chat.turns.reader import Reader
 from chat.turns.recovery import Recovery
-from chat.turns.refusals import refusal_of, refused, same_turn
 from chat.turns.waiting import BUSY, Waiting, WaitingMessages
 
 _CHATS_AT_ONCE = 100
@@ -91,6 +89,7 @@ class Turns:
         self._shutdown = shutdown
         self._prompts = Prompts(history, settings)
         self._recovery = Recovery(history, logs, writer, settings.gpt_model)
+        self._leases = Leases(history, chats, users, writer, self._recovery)
         self._waiting = WaitingMessages(queue, self._recovery, shutdown)
         self._following = Following(history, logs, self._recovery, settings)
 
@@ -108,17 +107,17 @@ class Turns:
         `sent` may repeat the conversation. Raises ChatkeepError; then nothing is left in Redis.
         """
         nonce = new_nonce()
-        begin = partial(self._try_to_begin, caller, chat, ask, cursor, nonce, sent)
-        turn = begin()
+        turn = self._try_to_begin(caller, chat, ask, cursor, nonce, sent)
         if not isinstance(turn, Busy):
             return turn
         if ask.when_busy == "reject" or not self._settings.queue_seconds:
             raise TurnInProgress(BUSY)
+        waited = replace(ask, has_waited=True)
         stop = partial(self._recovery.stop, chat, _STOPS[ask.when_busy])
         message = Waiting(
             chat,
             nonce,
-            begin,
+            partial(self._try_to_begin, caller, chat, waited, cursor, nonce, sent),
             None if ask.when_busy == "enqueue" else stop,
             time.monotonic() + self._settings.queue_seconds,
             turn,
@@ -137,13 +136,14 @@ class Turns:
         sent: Sent | None,
     ) -> Producer | Reader | Busy:
         began_at = time.monotonic()
-        begun = self._take_lease(caller, chat, ask, nonce)
+        begun = self._leases.take(caller, chat, ask, nonce)
         if isinstance(begun, Busy):
             return begun
         if isinstance(begun, TurnRef):
             return self._following.join(chat, begun, ask, cursor)
         try:
-            return self._start(chat, begun, ask, sent, began_at)
+            with nullcontext() if begun.whole else self._history.large:
+                return self._start(chat, begun, ask, sent, began_at)
         except Exception:  # whatever it is: nobody would drive this turn
             self._abandon(chat, begun, ask)
             raise
@@ -168,6 +168,7 @@ class Turns:
                 model,
                 prompt.tokens,
                 prompt.start if branch.linear else None,
+                prompt.replayed_bytes if branch.linear else None,
                 parent_id,
                 branches.forks_after(begun.forks, begun.revision, branch.leaf),
                 self._models.max_tokens(begun, ask),
@@ -190,7 +191,7 @@ class Turns:
 
     def add(self, caller: Caller, chat: ChatRef, entries: list[Entry]) -> TurnRef:
         """Add entries to a chat; the model is not asked. Raises ChatkeepError."""
-        begin = partial(self._take_lease, caller, chat)
+        begin = partial(self._leases.take, caller, chat)
         return add_entries(self._history, chat, entries, begin, self._settings.queue_seconds)
 
     def resume(
@@ -221,6 +222,7 @@ class Turns:
 
     def delete(self, chat: ChatRef) -> None:
         """Delete a chat, if there is one; a running turn is stopped first, so that its usage counts."""
+        self._waiting.queue.hold(chat)
         self._recovery.stop(chat, "cancelled")
         closed, used = "", None
         for _ in range(_MAX_TRIES):
@@ -231,69 +233,17 @@ class Turns:
 
     def delete_all(self, owner: str) -> None:
         """Delete every chat of an owner."""
-        while chats := self._chats.list_chats(owner, _CHATS_AT_ONCE, None)[0]:
-            for chat in chats:
-                self.delete(ChatRef(owner, chat.id))
+        for chat_id in self._chats.list_ids(owner):
+            self.delete(ChatRef(owner, chat_id))
 
     def preview(self, caller: Caller, chat: ChatRef, ask: Ask) -> tuple[str, Prompt]:
         """The model, and exactly what would be sent to it."""
         self._recovery.settle_if_dead(chat)
-        begun = self._attempt(caller, chat, "", None)
+        begun = self._leases.attempt(caller, chat, "", None)
         assert isinstance(begun, Begun)
-        branch = self._prompts.find_branch(chat, begun, ask)
-        return self._models.name(begun, ask), self._prompts.build(begun, branch, ask)
-
-    def _attempt(self, caller: Caller, chat: ChatRef, nonce: str, ask: Ask | None) -> Outcome:
-        try:
-            outcome = self._history.begin(chat, caller, nonce, ask)
-            if isinstance(outcome, NoRecord):
-                self._users.create_record(chat.owner)
-                outcome = self._history.begin(chat, caller, nonce, ask)
-            return outcome
-        except (KeyRejected, NotFound):
-            raise
-        except Exception:  # no answer, or one that cannot be read
-            if ask:  # it may have begun, and nobody would drive it
-                ref = TurnRef(0, nonce)
-                self._writer.take_back(self._history.take_back(chat, ref, ask))
-            raise
-
-    def _take_lease(
-        self, caller: Caller, chat: ChatRef, ask: Ask, nonce: str
-    ) -> Begun | TurnRef | Busy:
-        """The chat's lease, or the turn with this idempotency key; Busy while others have it."""
-        tries = 0
-        while True:
-            outcome = self._attempt(caller, chat, nonce, ask)
-            match outcome:
-                case Known():
-                    return same_turn(outcome, ask)
-                case Changed() | Crowded() | Over():
-                    raise refusal_of(outcome)
-                case Torn():
-                    self._chats.delete(chat)
-                case Limited():
-                    tries += 1
-                    self._make_room(outcome, tries)
-                case Busy(ref=TurnRef(), alive=False):
-                    self._end_dead_turn(chat, ask, outcome.place)
-                case Begun() | Busy():
-                    return outcome
-
-    def _end_dead_turn(self, chat: ChatRef, ask: Ask, place: int) -> None:
-        if ask.when_busy == "rollback" and place == 1:
-            self._recovery.stop(chat, "rollback")
-        else:
-            self._recovery.settle_if_dead(chat)
-
-    def _make_room(self, limited: Limited, tries: int) -> None:
-        """Settle dead turns, which still hold what they have reserved; raises RateLimited if none."""
-        if not limited.dead or tries > _MAX_ROOM:
-            raise refused(limited)
-        for turn in limited.dead:
-            running = self._recovery.settle_if_dead(turn.chat).running
-            if running is None or running.nonce != turn.nonce:
-                self._history.release(turn)  # of a chat that is lost: else it is free by now
+        with nullcontext() if begun.whole else self._history.large:
+            branch = self._prompts.find_branch(chat, begun, ask)
+            return self._models.name(begun, ask), self._prompts.build(begun, branch, ask)
 
     def check_model(self, model: str) -> None:
         """Raises NotAllowed for a model that may not be asked for; "" is the default one."""

@@ -18,7 +18,9 @@ from chat.core.errors import (
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
+    too_large_at_once,
 )
+from chat.host.gate import Gate
 from chat.host.relay import Relay
 from chat.web.access_log import RequestEntry, entry_of, open_entry
 from chat.web.auth.access import Access
@@ -38,6 +40,8 @@ _EXPOSED = (
 )
 _WHOSE = "Authorization, X-Firebase-AppCheck"
 _DAY_SECONDS = "86400"
+_LARGE_BODY_BYTES = 128 * 1024
+_LARGE_BODIES_AT_ONCE = 12  # each takes several times its size, until the model is called
 _SAFE_HEADERS = (
     ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
     ("Referrer-Policy", "no-referrer"),
@@ -47,6 +51,12 @@ _SAFE_HEADERS = (
 log = logging.getLogger("chatkeep")
 
 Handler = Callable[..., Response]
+
+
+class ErrorResponse(Response):
+    """A response that the log has a reason for."""
+
+    code = ""
 
 
 class Route(msgspec.Struct, frozen=True, eq=False):
@@ -80,7 +90,9 @@ class Router:
         *,
         max_body_bytes: int,
         origins: frozenset[str],
+        observe: Callable[[RequestEntry], None] | None = None,
     ) -> None:
+        self._observe = observe
         self._access = access
         self._relay = relay
         self._paths: Paths[Route] = Paths(RESERVED)
@@ -89,11 +101,13 @@ class Router:
             if route.method == "GET":
                 self._paths.add("HEAD", route.path, route)
         self._max_body_bytes = max_body_bytes
+        self._large = Gate(_LARGE_BODIES_AT_ONCE, too_large_at_once)
         self._origins = origins
 
     def answer(self, request: Request) -> Response:
         """Find the handler and call it; any exception becomes an error response."""
         entry = open_entry(request)
+        entry.observe = self._observe
         try:
             response = self._dispatch(request)
         except ChatkeepError as error:
@@ -123,6 +137,7 @@ class Router:
                 self._access.check(caller)
         except ChatkeepError as error:
             entry = open_entry(request)
+            entry.observe = self._observe
             entry.set_route(route.path, {})
             return self._complete(request, entry, error_response(error, route.write_error))
         except Exception:  # it will show again with the body, and be answered
@@ -138,6 +153,8 @@ class Router:
         response.headers.extend([("X-Request-Id", entry.request_id), *_SAFE_HEADERS])
         self._allow_origin(request, response)
         entry.status = response.status_code
+        if isinstance(response, ErrorResponse) and not entry.report:
+            entry.fail(response.code)
         response.call_on_close(entry.write)
         return response
 
@@ -176,6 +193,9 @@ class Router:
         try:
             if "chat_id" in parts:
                 check_chat_id(parts["chat_id"])
+            if len(request.get_data()) > _LARGE_BODY_BYTES:
+                with self._large:
+                    return route.handler(request, caller, **parts)
             return route.handler(request, caller, **parts)
         except InvalidRequest:
             if not checked:
@@ -214,7 +234,10 @@ def error_response(
     error: ChatkeepError, write: Callable[[ChatkeepError], object] = write_error
 ) -> Response:
     """An error as a response, encoded by `write`."""
-    return json_response(write(error), error.status, error.headers)
+    body = msgspec.json.encode(write(error))
+    response = ErrorResponse(body, error.status, error.headers, content_type=JSON)
+    response.code = error.code
+    return response
 
 
 def whole_number(request: Request, name: str, *, default: int, minimum: int, maximum: int) -> int:

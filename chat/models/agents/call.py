@@ -58,6 +58,8 @@ class AgentCall:
         self.answering = False
         self.question = question_id
         self.agent = self.instance = ""
+        self.attempts = self.upstream_status = 0
+        self.upstream_request_id = self.upstream_failure = ""
         self._exchange = exchange
         self._stream = question.stream
         self._data = msgspec.json.encode(question)
@@ -118,6 +120,7 @@ class AgentCall:
 
     def _ask(self, preferred: str, excluded: str = "") -> None:
         self._received_at = self._checked_at = time.monotonic()
+        self.attempts += 1
         self.agent = ""
         self.agent, self.instance = self._exchange.dispatch(self, self._data, preferred, excluded)
 
@@ -130,6 +133,7 @@ class AgentCall:
         return self._lost or (remote and time.monotonic() >= due_at)
 
     def _replace(self) -> None:
+        self.upstream_failure = "was lost"
         if self._length:
             raise UpstreamRefused("The agent broke off in the middle of its answer.")
         if self._replaced:
@@ -161,6 +165,7 @@ class AgentCall:
             return b""
         self.answering = True
         if reply.kind == "error":
+            self.upstream_failure = "answered with an error"
             reason = sanitize(reply.text, "")
             raise UpstreamRefused(f"The agent failed: {reason}")
         text = reply.text[max(0, self._length - reply.at) :]  # a retried batch may come twice
@@ -185,6 +190,7 @@ class AgentCall:
     def _check_silence(self) -> None:
         if time.monotonic() - self._received_at >= self._silence_seconds:
             self.close()
+            self.upstream_failure = f"was silent for {self._silence_seconds:g} s"
             raise UpstreamTimeout(f"The agent was silent for {self._silence_seconds:g} s.")
 
 

@@ -1,17 +1,17 @@
 -- Begin a turn: check the caller and its limits, take the lease, return what the prompt is made of
--- (no messages of a chat with forks), as {outcome, now, ...} (begin_reply.py). It may run twice.
---#keys chat history chats log once record running waiting everybody?
--- everybody: only with a budget for all owners. nonce '': only read. resent '1': an attempt before
--- this one may have been run, and what it began may have been ended since.
+-- (no messages of a chat with forks, or with many bytes), as {outcome, now, ...} (begin_reply.py).
+--#keys chat history chats log once record running waiting sizes everybody?
+-- It may run twice. resent '1': an attempt before this one may have been run, and what it began may
+-- have been ended since. everybody: only with a budget for all owners. nonce '': only read.
 --#args nonce lease_ms deadline_ms asked streamed first_title resent
--- recent: the body of a message that has no idempotency_field, look_up '1': which is a retry.
---#args idempotency_field body_hash look_up recent
--- waits '': not. expected: the ETag that the chat must have; '': any. keep_ms 0: never expires.
+--#args idempotency_field body_hash look_up recent max_bytes max_chats max_stored
+-- waits '': not. expected: an ETag; '': any. keep_ms 0: for ever. must_exist 'waited': or a queue.
 --#args waits max_waiting expected keep_ms must_exist chat_id key_hash reads_record
 -- Limits: of an owner without its own; 0: no limit. Tokens: of the message, of the largest answer.
 --#args rates daily_tokens concurrent_turns all_tokens prompt_tokens answer_tokens
 --#include clock spent is_good read_owner check_rates admit etag once ended member expire
---#include queue take_place give_place_up look_known take_lease
+--#include queue take_place give_place_up look_known collect unseen replayed_bytes read_replay
+--#include add_bytes over_quota take_lease
 
 -- A command that waited in a frozen Redis must not take a lease for a caller who has given up.
 local now = clock()
@@ -23,21 +23,21 @@ if key_hash ~= '' and not is_good(owner.key, now) then return {'rejected', now} 
 if reads_record == '1' and not owner.created_at then return {'no_record', now} end
 
 local turn, lease, count, start, model, system, created_at, forks, agent, mark, born, ended_field,
-  counted, context, queue, latest = unpack(redis.call('HMGET', chat, 'turn', 'lease',
+  counted, context, queue, bytes, latest = unpack(redis.call('HMGET', chat, 'turn', 'lease',
   'message_count', 'start', 'model', 'system', 'created_at', 'forks', 'agent', 'mark', 'born',
-  'ended', 'counted', 'context', 'queue', 'recent'))
+  'ended', 'counted', 'context', 'queue', 'bytes', 'recent'))
 turn, count, start, forks = turn or '', tonumber(count or 0), tonumber(start or 0), forks or ''
 local is_ours = turn ~= '' and turn == nonce -- the reply to the first attempt was lost
-
 if not is_ours then
   if was_ended(once, ended_field, nonce, resent) then return {'ended', now} end
   local known = look_known(look_up == '1', latest, turn, count)
   if known and not may_run_again(known, body_hash) then
     return {'known', now, known, created_at and 1 or 0}
   end
-  if must_exist == '1' and not created_at then return {'unknown', now} end
+  local is_there = created_at or must_exist == '' or (must_exist == 'waited' and queue)
+  if not is_there then return {'unknown', now} end
   if not is_expected(expected, mark, count, born) then
-    return {'changed', now, count, mark or '', unseen(history, expected, mark, count)}
+    return {'changed', now, count, mark or '', unseen(history, expected, mark, count, max_bytes)}
   end
 end
 
@@ -52,9 +52,9 @@ if is_new then
     return {'busy', now, turn, count, turn == '' and 0 or tonumber(lease) - now, place}
   end
 end
-local messages = forks == '' and count > start and redis.call('LRANGE', history, start - count, -1)
-if is_new and is_torn(history, messages, count, start) then return {'torn', now} end
-if is_new then take_lease(owner, status, created_at, count, queue, now) end
+local messages = read_replay(history, forks, count, start, bytes, max_bytes)
+local refused = is_new and take_lease(owner, status, created_at, messages, count, start, queue, now)
+if refused then return {refused, now} end
 return {'begun', now, count, start, model or '', system or '', forks, agent or '', mark or
   string.sub(nonce, 1, 8), status.cap, messages or {}, status.limit,
   math.max(0, status.remaining - 1), status.reset_ms}

@@ -1,11 +1,12 @@
--- Read messages of one branch, in the order of the ranges.
+-- Read messages of one branch: the newest that fit into so many bytes, at least one.
 --#keys history
 -- ranges: index of the first and the last message of each, in turn.
---#args ranges...
-local messages = {}
-for i = 1, #ranges, 2 do
-  for _, message in ipairs(redis.call('LRANGE', history, ranges[i], ranges[i + 1])) do
-    messages[#messages + 1] = message
+--#args max_bytes ranges...
+--#include collect
+local messages, room = {}, tonumber(max_bytes)
+for i = #ranges, 2, -2 do
+  if room >= 0 then
+    room = collect(messages, history, tonumber(ranges[i - 1]), tonumber(ranges[i]), room, math.huge)
   end
 end
-return messages
+return reversed(messages)

@@ -1,15 +1,16 @@
 -- Write a user's record: give it a key, let older keys expire, set or remove fields.
--- Returns 1, or 0 when the record exists and must not, or the other way round.
+-- Returns {1}, {0} when the record exists and must not, or the other way round, or {'late', now}.
 --#keys record
 -- key_hash '': no new key. old_live_ms: how long older keys stay valid ('' = as they are). exists:
 -- '1' = the record must exist, '0' = it must not, '' = either. fields: name, value ('' = remove).
---#args key_hash key_ending old_live_ms exists fields...
+--#args key_hash key_ending old_live_ms exists deadline_ms fields...
 --#include clock
+local now = clock()
+if now > tonumber(deadline_ms) then return {'late', now} end
 if exists ~= '' and redis.call('HEXISTS', record, 'created_at') ~= tonumber(exists) then
-  return 0
+  return {0}
 end
 
-local now = clock()
 if old_live_ms ~= '' then
   local stored = redis.call('HGETALL', record)
   for i = 1, #stored, 2 do
@@ -36,4 +37,4 @@ for i = 1, #fields, 2 do
     redis.call('HSET', record, fields[i], fields[i + 1])
   end
 end
-return 1
+return {1}

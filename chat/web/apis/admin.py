@@ -13,13 +13,13 @@ from chat.core.limits import NO_RATES, Limits, write_rates
 from chat.core.usage import write_csv
 from chat.store.users import LIMITS, Users
 from chat.turns.owners import Owners
+from chat.web.access_log import audit
 from chat.web.dialects import TEXT, Body, Schema
 from chat.web.dialects.agents import write_error
 from chat.web.routes import Route, json_response, whole_number
 
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 _MAX_USERS = 1000
-_MAX_ID = 256
 _NUMBER: dict[str, object] = {"type": "integer", "minimum": 0}
 _LIMITS_BODY: Schema = {
     "rate_limit": TEXT,
@@ -56,30 +56,37 @@ class AdminRoutes:
         body = _body(request)
         user_id = _new_user_id(body)
         key = self._users.add(user_id, _read_limits(body))
+        audit(request, "add a key", user_id, _named_limits(body))
         return json_response({"user_id": user_id, "token": key.text})
 
     def delete(self, request: Request) -> Response:
         """Revoke a user's keys, at once and on every instance; the chats stay."""
-        self._users.delete(_user_id(_body(request)))
+        user_id = _user_id(_body(request))
+        self._users.delete(user_id)
+        audit(request, "revoke keys", user_id, {})
         return json_response({"message": "User deleted"})
 
     def rotate(self, request: Request) -> Response:
         """Give a user a new key; the old ones expire after ROTATE_SECONDS."""
         user_id = _user_id(_body(request))
         key = self._users.rotate(user_id, self._rotate_ms)
+        audit(request, "rotate keys", user_id, {})
         return json_response({"user_id": user_id, "token": key.text})
 
     def list_users(self, request: Request) -> Response:
         """List users, newest first; only the last characters of a key are shown."""
         limit = whole_number(request, "limit", default=_MAX_USERS, minimum=1, maximum=_MAX_USERS)
         found = itertools.islice(self._users.list_users(), limit)
+        audit(request, "list users", "", {})
         return json_response(
             {"users": [{"user_id": u.id, "token": u.key, **_shown(u.limits)} for u in found]}
         )
 
     def change(self, request: Request, user_id: str) -> Response:
         """Change a user's own limits; null restores the default of the settings."""
-        self._users.change(user_id, _read_limits(_body(request)))
+        body = _body(request)
+        self._users.change(user_id, _read_limits(body))
+        audit(request, "change limits", user_id, _named_limits(body))
         return json_response(self._owners.describe(user_id))
 
     def remove(self, request: Request, user_id: str) -> Response:
@@ -89,14 +96,17 @@ class AdminRoutes:
             raise InvalidRequest("`erase` must be true or false.", param="erase")
         if erase == "true":
             self._owners.erase(user_id, keep_rate_status=False)
+            audit(request, "erase", user_id, {})
         else:
             self._users.delete(user_id)
+            audit(request, "revoke keys", user_id, {})
         return Response(status=204)
 
     def usage(self, request: Request) -> Response:
         """List usage by owner, day and model, as JSON or CSV."""
         first, last = _day(request, "from", "0000-00-00"), _day(request, "to", "9999-99-99")
         rows = self._owners.usage(first, last)
+        audit(request, "read usage", "", {})
         if request.args.get("format") == "csv" or request.accept_mimetypes.best == "text/csv":
             return Response(write_csv(rows), content_type="text/csv; charset=utf-8")
         return json_response({"usage": list(rows)})
@@ -107,7 +117,7 @@ def _body(request: Request) -> Body:
 
 
 def _user_id(body: Body) -> str:
-    user_id = body.text("user_id", max_length=_MAX_ID)
+    user_id = body.name("user_id")
     if not user_id:
         raise InvalidRequest("`user_id` is missing.", param="user_id", code="missing_field")
     return user_id
@@ -135,6 +145,11 @@ def _read_limits(body: Body) -> dict[str, str]:
             number = body.whole_number(name, minimum=0, maximum=2**53)
             limits[name] = "" if number is None else str(number)
     return limits
+
+
+def _named_limits(body: Body) -> dict[str, object]:
+    """The limits in a body as they were sent, once `_read_limits` has taken them."""
+    return {name: body.fields[name] for name in LIMITS if name in body.fields}
 
 
 def _shown(limits: dict[str, str]) -> dict[str, object]:

@@ -1,6 +1,8 @@
 """What the families of routes over chats share."""
 
+import itertools
 import uuid
+from collections.abc import Iterator
 
 from flask import Request, Response
 
@@ -33,17 +35,22 @@ class ChatRoutes:
         self._turns.delete(ChatRef(caller.owner, chat_id))
         return Response(status=204)
 
-    def _list_all(self, request: Request, caller: Caller) -> list[Chat]:
-        """The owner's chats, newest first, as many as `limit` in the query allows."""
+    def _list_all(self, request: Request, caller: Caller) -> Iterator[Chat]:
+        """The owner's chats, newest first, as many as `limit` in the query allows, each once."""
         limit = whole_number(request, "limit", default=_MAX_CHATS, minimum=1, maximum=_MAX_CHATS)
-        chats: list[Chat] = []
+        return itertools.islice(self._each_chat(caller.owner, min(limit, _PAGE)), limit)
+
+    def _each_chat(self, owner: str, at_once: int) -> Iterator[Chat]:
+        seen: set[str] = set()
         after = None
         while True:
-            size = min(_PAGE, limit - len(chats))
-            page, after = self._chats.list_chats(caller.owner, size, after)
-            chats += page
-            if after is None or len(chats) >= limit:
-                return chats
+            page, after = self._chats.list_chats(owner, at_once, after)
+            for chat in page:
+                if chat.id not in seen:
+                    seen.add(chat.id)
+                    yield chat
+            if after is None:
+                return
 
     def _load_messages(self, chat: ChatRef) -> list[UserMessage | AssistantMessage]:
         """The newest messages of the active branch, oldest first."""

@@ -1,13 +1,17 @@
 """The routes of /conversation: create, complete, list."""
 
+import itertools
+from collections.abc import Iterator
+
+import msgspec
 from flask import Request, Response
 
 from chat.core.credentials import Caller
-from chat.core.messages import ChatRef, timestamp
+from chat.core.messages import Chat, ChatRef, timestamp
 from chat.web.apis.base import ChatRoutes, new_chat_id
 from chat.web.dialects import completion
 from chat.web.dialects.completion import COMPLETION
-from chat.web.routes import Route, json_response
+from chat.web.routes import JSON, Route, json_response
 
 
 class CompletionRoutes(ChatRoutes):
@@ -34,8 +38,20 @@ class CompletionRoutes(ChatRoutes):
 
     def list_with_messages(self, request: Request, caller: Caller) -> Response:
         """List conversations with their messages, newest first."""
-        found = [
-            (chat, self._load_messages(ChatRef(caller.owner, chat.id)))
-            for chat in self._list_all(request, caller)
-        ]
-        return json_response(completion.write_conversations(found))
+        pieces = self._write_list(caller.owner, self._list_all(request, caller))
+        first = next(pieces)  # so that an early error still gets an HTTP status
+        return Response(itertools.chain([first], pieces), content_type=JSON)
+
+    def _write_list(self, owner: str, chats: Iterator[Chat]) -> Iterator[bytes]:
+        """A JSON array, one conversation at a time: all of them may be more than memory holds."""
+        separator = b"["
+        for chat in chats:
+            yield separator + self._write_one(owner, chat)
+            separator = b","
+        yield b"]" if separator == b"," else b"[]"
+
+    def _write_one(self, owner: str, chat: Chat) -> bytes:
+        with self._history.large:
+            messages = self._load_messages(ChatRef(owner, chat.id))
+            written = completion.write_conversation(chat.id, chat.created_at, messages)
+            return msgspec.json.encode(written)

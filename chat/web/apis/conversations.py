@@ -44,8 +44,10 @@ class ConversationsRoutes(ChatRoutes):
         found = self._chats.find_chat(chat)
         if found is None:
             raise NotFound("There is no such conversation.", code="chat_not_found")
-        messages = self._load_messages(chat)
-        return json_response(conversations.write_messages(chat_id, messages, found.chat.model))
+        with self._history.large:
+            messages = self._load_messages(chat)
+            body = conversations.write_messages(chat_id, messages, found.chat.model)
+            return json_response(body)
 
     def delete_all(self, request: Request, caller: Caller) -> Response:
         """Delete all your conversations."""

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import re
 from functools import partial
 from urllib.parse import urlencode
 
@@ -13,11 +14,12 @@ from chat.core.credentials import Caller
 from chat.core.cursors import read_cursor
 from chat.core.errors import InvalidRequest, NotFound, StoreUnavailable
 from chat.core.messages import ChatRef, id_of
-from chat.core.outcomes import Page
+from chat.core.outcomes import ListCursor, Page
 from chat.settings import VERSION
 from chat.store.chats import Chats
 from chat.store.health import Health
 from chat.store.history import History
+from chat.store.history_reader import SMALL_PAGE_BYTES
 from chat.turns.events import running_message
 from chat.turns.turns import Turns
 from chat.web.apis.base import ChatRoutes
@@ -29,6 +31,7 @@ from chat.web.routes import Route, json_response, whole_number
 
 _MAX_MESSAGES = 1000
 _MAX_CHATS = 100
+_CURSOR = re.compile(r"([0-9]{1,15}):([01]):([0-9]{1,15}):([A-Za-z0-9._~-]{0,128})")
 
 
 class NativeRoutes(ChatRoutes):
@@ -105,7 +108,17 @@ class NativeRoutes(ChatRoutes):
             request, "limit", default=_MAX_MESSAGES, minimum=1, maximum=_MAX_MESSAGES
         )
         leaf = request.args.get("leaf", "")
-        page = self._load_page(request, ChatRef(caller.owner, chat_id), limit, leaf)
+        chat = ChatRef(caller.owner, chat_id)
+        page = self._load_page(request, chat, limit, leaf, SMALL_PAGE_BYTES)
+        if page.first > 0 and len(page.messages) < limit:  # there is more than is small
+            with self._history.large:
+                page = self._load_page(request, chat, limit, leaf)
+                return self._write_page(request, chat_id, page, limit, leaf)
+        return self._write_page(request, chat_id, page, limit, leaf)
+
+    def _write_page(
+        self, request: Request, chat_id: str, page: Page, limit: int, leaf: str
+    ) -> Response:
         headers = {"ETag": f'"{page.etag}"', "Cache-Control": "private, no-cache"}
         if request.if_none_match.contains_weak(page.etag):
             return Response(status=304, headers=headers)
@@ -117,12 +130,22 @@ class NativeRoutes(ChatRoutes):
             headers["Link"] = f'<?{query}>; rel="next"'  # relative: a proxy may add a path
         return json_response(b"[%b]" % b",".join(page.messages), headers=headers)
 
-    def _load_page(self, request: Request, chat: ChatRef, limit: int, leaf: str) -> Page:
+    def _load_page(
+        self, request: Request, chat: ChatRef, limit: int, leaf: str, most: int = 0
+    ) -> Page:
         """Raises NotFound for an unknown `leaf`, InvalidRequest for an unknown `before`."""
         before = request.args.get("before", "")
         etags = request.if_none_match.as_set(include_weak=True)
         known = etags.pop() if len(etags) == 1 else ""
-        load = partial(self._history.load, chat, limit=limit, before=before, known=known, leaf=leaf)
+        load = partial(
+            self._history.load,
+            chat,
+            limit=limit,
+            before=before,
+            known=known,
+            leaf=leaf,
+            most=most,
+        )
         page = load()
         if page and page.running and self._turns.settle_if_dead(chat):
             page = load()
@@ -179,20 +202,24 @@ class NativeRoutes(ChatRoutes):
         return json_response({"status": "ok", "version": VERSION})
 
 
-def _write_cursor(key: tuple[str, str] | None) -> str | None:
-    return key and base64.urlsafe_b64encode(":".join(key).encode()).decode().rstrip("=")
+def _write_cursor(cursor: ListCursor | None) -> str | None:
+    if cursor is None:
+        return None
+    text = ":".join((cursor.top, cursor.rising, cursor.score, cursor.id))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def _read_cursor(cursor: str) -> tuple[str, str] | None:
+def _read_cursor(cursor: str) -> ListCursor | None:
     if not cursor:
         return None
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
-        updated, _, chat_id = base64.b64decode(padded, b"-_", validate=True).decode().partition(":")
+        text = base64.b64decode(padded, b"-_", validate=True).decode()
     except (binascii.Error, ValueError):
-        updated = chat_id = ""
-    if not (updated.isascii() and updated.isdigit() and chat_id):
+        text = ""
+    match = _CURSOR.fullmatch(text)
+    if not match:
         raise InvalidRequest(
             "`cursor` is not a cursor of this API.", param="cursor", code="invalid_cursor"
         )
-    return updated, chat_id
+    return ListCursor(*match.groups())

@@ -17,6 +17,7 @@ from chat.core.events import Event
 from chat.core.messages import Ask, AssistantMessage
 
 T = TypeVar("T")
+_MAX_DEPTH = 100  # far less than what makes Python's recursion fail
 
 
 def write_error(error: ChatkeepError) -> object:
@@ -43,7 +44,14 @@ class Dialect(msgspec.Struct, frozen=True):
 
 _MAX_DEPTH = 100
 Schema = dict[str, dict[str, object]]  # JSON Schema of each field of a body
+MAX_NAME = 128  # characters of an id, or of a model's name
+MAX_TITLE_BYTES = 512
+MAX_SYSTEM_BYTES = 64 * 1024
+MAX_METADATA_BYTES = 16 * 1024
 TEXT: dict[str, object] = {"type": "string"}
+NAME: dict[str, object] = {"type": "string", "maxLength": MAX_NAME}
+TITLE: dict[str, object] = {"type": "string", "maxLength": MAX_TITLE_BYTES}
+SYSTEM: dict[str, object] = {"type": "string", "maxLength": MAX_SYSTEM_BYTES}
 OBJECT: dict[str, object] = {"type": "object"}
 FLAG: dict[str, object] = {"enum": [True, False, "true", "false"]}
 CONTENT: dict[str, object] = {
@@ -62,21 +70,44 @@ class Body:
             raise InvalidRequest("The body is not valid JSON.", code="invalid_json") from error
         if not isinstance(fields, dict):
             raise InvalidRequest("The body must be a JSON object.", code="invalid_json")
-        # Written again somewhere else, with less of the stack left, what is deep could not be.
-        if raw.count(b"{") + raw.count(b"[") > _MAX_DEPTH and _is_deeper(fields, _MAX_DEPTH):
-            raise InvalidRequest("The body is nested too deeply.", code="invalid_json")
+        if raw.count(b"[") + raw.count(b"{") > _MAX_DEPTH and _is_deeper(fields, _MAX_DEPTH):
+            rule = f"The body is nested more than {_MAX_DEPTH} levels deep."
+            raise InvalidRequest(rule, code="invalid_json")
         self.fields: dict[str, Any] = fields
 
-    def text(self, name: str, *, max_length: int | None = None) -> str | None:
+    def text(
+        self, name: str, *, max_length: int | None = None, max_bytes: int | None = None
+    ) -> str | None:
         """A string. Raises InvalidRequest, as all getters do."""
         value = self._get(name, str, "a string")
         if value and max_length and len(value) > max_length:
             raise self.invalid(name, f"must have at most {max_length} characters")
+        if value and max_bytes and len(value.encode()) > max_bytes:
+            raise self.invalid(name, f"must have at most {max_bytes} bytes")
         return value
+
+    def name(self, name: str) -> str | None:
+        """An id, or a model's name."""
+        return self.text(name, max_length=MAX_NAME)
+
+    def title(self) -> str | None:
+        """The field `title`."""
+        return self.text("title", max_bytes=MAX_TITLE_BYTES)
+
+    def system(self) -> str | None:
+        """The instructions, in the field `system`."""
+        return self.text("system", max_bytes=MAX_SYSTEM_BYTES)
 
     def mapping(self, name: str) -> dict[str, Any] | None:
         """A JSON object."""
         return self._get(name, dict, "an object")
+
+    def metadata(self) -> dict[str, Any] | None:
+        """The field `metadata`, an object."""
+        value = self.mapping("metadata")
+        if value and len(msgspec.json.encode(value)) > MAX_METADATA_BYTES:
+            raise self.invalid("metadata", f"must have at most {MAX_METADATA_BYTES} bytes as JSON")
+        return value
 
     def number(self, name: str, *, minimum: float, maximum: float) -> float | None:
         """A number within the bounds."""
@@ -143,7 +174,15 @@ class Body:
         return value
 
 
-def _is_deeper(value: object, levels: int) -> bool:
-    """Whether more lists and objects are inside of each other."""
-    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return levels < 0 or any(_is_deeper(each, levels - 1) for each in inside)
+def _is_deeper(value: object, depth: int) -> bool:
+    """Whether a decoded value is nested more deeply; level by level, without recursion."""
+    level = [value]
+    for _ in range(depth):
+        inner: list[object] = []
+        for each in level:
+            if isinstance(each, dict):
+                inner += each.values()
+            elif isinstance(each, list):
+                inner += each
+        level = [each for each in inner if isinstance(each, dict | list)]
+    return bool(level)

@@ -2,16 +2,14 @@
 
 from chat.core.errors import ChatkeepError
 from chat.core.messages import Ask, AssistantMessage
-from chat.web.dialects import CONTENT, TEXT, Body, Dialect, Schema
+from chat.web.dialects import CONTENT, NAME, Body, Dialect, Schema
 from chat.web.dialects.native import write_event
-
-_MAX_NAME = 256
 
 
 def read_request(raw: bytes, accept: str) -> Ask:
     """The body of POST /api/ask; raises InvalidRequest."""
     body = Body(raw)
-    parent_id = body.text("parent_id", max_length=_MAX_NAME) or None
+    parent_id = body.name("parent_id") or None
     return Ask(content=body.content("content"), parent_id=parent_id, prefers_agents=True)
 
 
@@ -31,5 +29,5 @@ def write_error(error: ChatkeepError) -> object:
     return {"error": error.message}
 
 
-BODY: Schema = {"content": CONTENT, "conversation_id": TEXT, "parent_id": TEXT}
+BODY: Schema = {"content": CONTENT, "conversation_id": NAME, "parent_id": NAME}
 AGENTS = Dialect(read_request, write_answer, write_event, write_error=write_error)

@@ -1,7 +1,7 @@
 """`/ask`: one question, one answer."""
 
 from chat.core.messages import Ask, AssistantMessage
-from chat.web.dialects import CONTENT, TEXT, Body, Dialect, Schema
+from chat.web.dialects import CONTENT, NAME, Body, Dialect, Schema
 from chat.web.dialects.native import write_event
 
 
@@ -15,5 +15,5 @@ def write_answer(answer: AssistantMessage) -> object:
     return {"response": {"message": answer.content}, "conversation_id": answer.chat_id}
 
 
-BODY: Schema = {"prompt": CONTENT, "conversation_id": TEXT}
+BODY: Schema = {"prompt": CONTENT, "conversation_id": NAME}
 ASK = Dialect(read_request, write_answer, write_event)

@@ -1,7 +1,7 @@
 """`/conversation`: create, complete, list; streamed as plain text."""
 
 from chat.core.events import Delta, Ended, Event
-from chat.core.messages import Ask, AssistantMessage, Chat, UserMessage, plain_text
+from chat.core.messages import Ask, AssistantMessage, UserMessage, plain_text
 from chat.web.dialects import CONTENT, FLAG, Body, Dialect, Schema
 
 
@@ -42,11 +42,6 @@ def write_conversation(
         ],
         "created_at": created_at,
     }
-
-
-def write_conversations(found: list[tuple[Chat, list[UserMessage | AssistantMessage]]]) -> object:
-    """The answer of GET /conversation."""
-    return [write_conversation(chat.id, chat.created_at, messages) for chat, messages in found]
 
 
 def _user_message(message: UserMessage) -> object:

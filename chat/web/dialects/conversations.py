@@ -1,12 +1,11 @@
 """`/conversations`: titles, parent_id, autocontinue."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from chat.core.messages import Ask, AssistantMessage, Chat, UserMessage, plain_text
-from chat.web.dialects import CONTENT, FLAG, TEXT, Body, Dialect, Schema
+from chat.web.dialects import CONTENT, FLAG, NAME, TITLE, Body, Dialect, Schema
 from chat.web.dialects.native import write_event
-
-_MAX_NAME = 256
 
 
 def read_request(raw: bytes, accept: str) -> Ask:
@@ -14,9 +13,9 @@ def read_request(raw: bytes, accept: str) -> Ask:
     body = Body(raw)
     return Ask(
         content=body.content("prompt"),
-        title=body.text("title", max_length=_MAX_NAME) or None,
-        model=body.text("model", max_length=_MAX_NAME) or None,
-        parent_id=body.text("parent_id", max_length=_MAX_NAME) or None,
+        title=body.title() or None,
+        model=body.name("model") or None,
+        parent_id=body.name("parent_id") or None,
         autocontinue=body.flag("autocontinue") or False,
     )
 
@@ -36,7 +35,7 @@ def write_messages(
     ]
 
 
-def write_conversations(chats: list[Chat]) -> object:
+def write_conversations(chats: Iterable[Chat]) -> object:
     """The answer of GET /conversations."""
     return [
         {
@@ -83,6 +82,6 @@ def _author(role: str) -> dict[str, Any]:
     return {"role": role, "name": None, "metadata": {}}
 
 
-NEW_BODY: Schema = {"prompt": CONTENT, "title": TEXT, "model": TEXT, "autocontinue": FLAG}
-ASK_BODY: Schema = {"prompt": CONTENT, "parent_id": TEXT, "model": TEXT, "autocontinue": FLAG}
+NEW_BODY: Schema = {"prompt": CONTENT, "title": TITLE, "model": NAME, "autocontinue": FLAG}
+ASK_BODY: Schema = {"prompt": CONTENT, "parent_id": NAME, "model": NAME, "autocontinue": FLAG}
 CONVERSATIONS = Dialect(read_request, write_answer, write_event, answer_status=201)

@@ -8,13 +8,24 @@ from chat.core import sse
 from chat.core.events import Delta, Ended, Event, KeepAlive, Reasoning, Started
 from chat.core.messages import Ask, WhenBusy
 from chat.core.tool_calls import CallPiece
-from chat.web.dialects import CONTENT, FLAG, OBJECT, TEXT, Body, Dialect, Schema
+from chat.web.dialects import (
+    CONTENT,
+    FLAG,
+    NAME,
+    OBJECT,
+    SYSTEM,
+    TITLE,
+    Body,
+    Dialect,
+    Schema,
+)
 from chat.web.dialects.openai.parameters import NATIVE as PARAMETERS
 from chat.web.dialects.openai.parameters import read_parameters
 
 _WHEN_BUSY: tuple[WhenBusy, ...] = get_args(WhenBusy)
-_MAX_NAME = 256
 _KEEP_ALIVE = b": keep-alive\n\n"
+# As sse.encode would write it, in one step: there is one of these for each token.
+_DELTA = b'id: %b:%d\nevent: delta\ndata: {"text":%b}\n\n'
 
 
 def read_request(raw: bytes, accept: str) -> Ask:
@@ -26,13 +37,13 @@ def read_request(raw: bytes, accept: str) -> Ask:
     return Ask(
         content=content,
         stream="text/event-stream" in accept if stream is None else stream,
-        model=body.text("model", max_length=_MAX_NAME) or None,
-        system=body.text("system"),
+        model=body.name("model") or None,
+        system=body.system(),
         temperature=body.number("temperature", minimum=0, maximum=2),
         max_tokens=body.whole_number("max_tokens", minimum=1, maximum=2**31 - 1),
-        parent_id=body.text("parent_id", max_length=_MAX_NAME),
+        parent_id=body.name("parent_id"),
         when_busy=body.choice("when_busy", _WHEN_BUSY) or "enqueue",
-        metadata=_unset_if_none(body.mapping("metadata")),
+        metadata=_unset_if_none(body.metadata()),
         reasoning=body.flag("reasoning") or False,
         params=params or msgspec.UNSET,
     )
@@ -42,11 +53,14 @@ def read_patch(raw: bytes) -> dict[str, str]:
     """The body of PATCH /<chat_id>: the fields to change; null or "" removes a value."""
     body = Body(raw)
     changes: dict[str, str] = {}
-    for name, max_length in (("title", _MAX_NAME), ("model", _MAX_NAME), ("system", None)):
-        if name in body.fields:
-            changes[name] = body.text(name, max_length=max_length) or ""
+    if "title" in body.fields:
+        changes["title"] = body.title() or ""
+    if "model" in body.fields:
+        changes["model"] = body.name("model") or ""
+    if "system" in body.fields:
+        changes["system"] = body.system() or ""
     if "metadata" in body.fields:
-        metadata = body.mapping("metadata")
+        metadata = body.metadata()
         changes["metadata"] = msgspec.json.encode(metadata).decode() if metadata else ""
     return changes
 
@@ -54,8 +68,7 @@ def read_patch(raw: bytes) -> dict[str, str]:
 def write_event(mark: bytes, event: Event) -> bytes:
     """One event as text/event-stream; its id is a cursor (core/cursors.py)."""
     if isinstance(event, Delta):
-        data = b'{"text":%b}' % msgspec.json.encode(event.text)
-        return sse.encode("delta", data, event_id=b"%b:%d" % (mark, event.offset))
+        return _DELTA % (mark, event.offset, msgspec.json.encode(event.text))
     if isinstance(event, Reasoning):
         return sse.encode("reasoning", b'{"text":%b}' % msgspec.json.encode(event.text))
     if isinstance(event, CallPiece):
@@ -90,15 +103,15 @@ def _unset_if_none(value: dict[str, Any] | None) -> dict[str, Any] | msgspec.Uns
     return msgspec.UNSET if value is None else value
 
 
-PATCH_BODY: Schema = {"title": TEXT, "model": TEXT, "system": TEXT, "metadata": OBJECT}
+PATCH_BODY: Schema = {"title": TITLE, "model": NAME, "system": SYSTEM, "metadata": OBJECT}
 BODY: Schema = {
     "content": CONTENT,
     "stream": FLAG,
-    "model": TEXT,
-    "system": TEXT,
+    "model": NAME,
+    "system": SYSTEM,
     "temperature": {"type": "number", "minimum": 0, "maximum": 2},
     "max_tokens": {"type": "integer", "minimum": 1},
-    "parent_id": TEXT,
+    "parent_id": NAME,
     "when_busy": {"enum": list(_WHEN_BUSY)},
     "metadata": OBJECT,
     "reasoning": FLAG,

@@ -74,6 +74,7 @@ class Talk:
             must_exist=must_exist,
         )
 
+        entry_of(request).stream = ask.stream
         cursor = read_cursor(last_event_id(request))
 
         def begin() -> Turn:

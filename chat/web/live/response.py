@@ -81,6 +81,7 @@ class TurnResponse:
             turn.client_left = self._has_no_client
             self._context.entry.chat = turn.chat.id
             self._context.entry.turn = turn.ref.turn_id
+            self._reported = False
 
     def _has_no_client(self) -> bool:
         return self.client_left()
@@ -92,6 +93,7 @@ class TurnResponse:
         """Drive the turn for a moment, before it is known who answers."""
         for events in pump(self._turn, until=monotonic() + seconds):
             self._events += events
+        self._report_end()
 
     def use_socket(self, protocol: str, headers: Headers) -> None:
         """From now on write the head as well, for a client of this protocol, with these headers."""
@@ -111,6 +113,7 @@ class TurnResponse:
             self._set_turn(self._turn.turn)
         if isinstance(self._turn, Reader) and self._turn.ended and not self.client_left():
             self._note_delivery(self._turn)
+        self._report_end()
         return self._write(events)
 
     def _note_delivery(self, reader: Reader) -> None:
@@ -126,10 +129,17 @@ class TurnResponse:
             turn.leave()
             return
         run_to_end(turn)
+        self._report_end()
         assert turn.ended
-        context.entry.ending, context.entry.tokens = turn.ended.ending, turn.tokens
         if turn.ended.message and context.on_stored:
             context.on_stored(turn.chat_mark, bytes(turn.ended.message))
+
+    def _report_end(self) -> None:
+        """Once: how a turn ended that this instance drives."""
+        turn = self._turn
+        if turn.ended and isinstance(turn, Producer) and not self._reported:
+            self._reported = True
+            self._context.entry.end_turn(turn.report)
 
     def _write(self, events: list[Event]) -> bytes:
         if self._context.accept and not (isinstance(self._turn, Waiting) or self._is_refused):
@@ -186,6 +196,8 @@ class TurnResponse:
             return b""
         except ChatkeepError as problem:
             error = context.dialect.translate(problem)
+            if not context.entry.report:
+                context.entry.fail(error.code)
             body = msgspec.json.encode(context.dialect.write_error(error))
             return self._begin_whole(
                 Head(error.status, {"Content-Type": JSON} | error.headers), body

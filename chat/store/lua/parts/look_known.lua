@@ -1,6 +1,7 @@
 -- The turn that a message without a key repeats, as an entry of the once hash: the newest of the
 -- chat, if its request was the same, and it runs or its client left before the answer was written.
--- Of a counted retry, also if it was delivered.
+-- Of a counted retry (look_up '1'), also if it was delivered.
+-- `recent`: the fingerprint of a message that has no idempotency_field.
 local function repeated(latest, turn, count, is_retry)
   local body, index, nonce, state = string.match(latest or '', '^(%x+) (%d+) (%x+) ?(%a*)$')
   if body ~= recent then return false end

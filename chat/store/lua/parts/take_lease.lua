@@ -5,8 +5,13 @@ local function is_torn(history, messages, count, start)
 end
 
 -- Write what begins a turn, with the keys and arguments of `begin`: the lease, the chat if it is
--- new, the repeat, what is counted, the log.
-local function take_lease(owner, status, created_at, count, queue, now)
+-- new, the repeat, what is counted, the log. Returns why not: 'torn', or the quota that forbids it.
+local function take_lease(owner, status, created_at, messages, count, start, queue, now)
+  if is_torn(history, messages, count, start) then return 'torn' end
+  local room = #asked + (created_at and 0 or 512) -- what a chat itself takes
+  local over = over_quota(chats, sizes, not created_at, room, max_chats, max_stored)
+  if over then return over end
+
   local held = status.counted and string.format('%d %d %d', status.tokens, day_of(now), status.cap)
   local fields = {'turn', nonce, 'lease', now + lease_ms, 'began', now, 'said', asked,
     'counted', held or ''}
@@ -20,6 +25,7 @@ local function take_lease(owner, status, created_at, count, queue, now)
     fields[#fields + 1], fields[#fields + 2] = 'recent', recent .. ' ' .. count .. ' ' .. nonce
   end
   redis.call('HSET', chat, unpack(fields))
+  add_bytes(sizes, chat_id, room, max_stored)
   if queue then give_place_up(chat, waiting, queue, nonce, now) end
   if queue and not created_at then redis.call('PERSIST', chat) end -- see drop.lua
   if not created_at then redis.call('ZADD', chats, now, chat_id) end

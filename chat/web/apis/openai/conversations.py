@@ -42,7 +42,7 @@ class ConversationRoutes(OpenAiRoutes):
     def create_conversation(self, request: Request, caller: Caller, chat_id: str = "") -> Response:
         """Create a conversation: a new chat."""
         body = Body(request.get_data() or b"{}")
-        metadata, entries = body.mapping("metadata") or {}, _read_items(body)
+        metadata, entries = body.metadata() or {}, _read_items(body)
         chat = ChatRef(caller.owner, f"conv_{uuid.uuid4().hex}")
         self._chats.create(chat)
         if metadata:
@@ -62,7 +62,7 @@ class ConversationRoutes(OpenAiRoutes):
     ) -> Response:
         """Replace a conversation's metadata."""
         chat = self._load_conversation(caller, conversation_id)
-        metadata = Body(request.get_data()).mapping("metadata") or {}
+        metadata = Body(request.get_data()).metadata() or {}
         text = msgspec.json.encode(metadata).decode() if metadata else ""
         self._chats.patch(ChatRef(caller.owner, chat.id), {"metadata": text})
         return json_response(_write(self._load_conversation(caller, conversation_id)))

@@ -33,6 +33,7 @@ from chat.web.dialects.openai.responses import empty_response, read_response, wr
 from chat.web.routes import Route, check_chat_id, json_response, whole_number
 
 _OWN_CHAT = "resp-"  # a chat that a response without a conversation made
+_MAX_BYTES = 2**31
 _LIST = ("limit", "order", "after")
 
 
@@ -170,7 +171,7 @@ class ResponseRoutes(OpenAiRoutes):
         return stored
 
     def _find_stored(self, chat: ChatRef, ref: TurnRef) -> FoundResponse | None:
-        messages = self._history.read_ranges(chat, [(ref.index, ref.index + 1)])
+        messages = self._history.read_ranges(chat, [(ref.index, ref.index + 1)], _MAX_BYTES)
         if len(messages) != 2:
             return None
         asked, answer = (read_message(message) for message in messages)

@@ -36,7 +36,7 @@ def read_chat(raw: bytes, allowed: Collection[str]) -> ChatRequest:
     """The body of POST /v1/chat/completions. Raises InvalidRequest."""
     body = Body(raw)
     entries = _read_messages(body)
-    metadata = body.mapping("metadata") or {}
+    metadata = body.metadata() or {}
     wish = _wish(metadata)
     options = body.mapping("stream_options") or {}
     ask = read_ask(body, likely_new(entries), read_parameters(body.fields, allowed))

@@ -53,7 +53,7 @@ def read_response(raw: bytes, allowed: Collection[str]) -> ResponseRequest:
         "previous_response_id": previous or None,
         "conversation": {"id": conversation} if conversation else None,
     }
-    metadata = body.mapping("metadata")
+    metadata = body.metadata()
     ask = msgspec.structs.replace(
         ask, metadata=metadata or msgspec.UNSET, response={k: v for k, v in kept.items() if v}
     )
