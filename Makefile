@@ -8,6 +8,7 @@
 # make test-servers  the tests that touch Redis most, on Redis 6.2, 7, Valkey 9 and a cluster
 # make test-clients  real OpenAI clients of Python and JavaScript, installed into .clients/; writes
 #                    docs/clients.md
+# make test-providers  install LiteLLM into .peers/, and run the function with it
 # make fuzz          50,000 requests of garbage on every route
 # make chaos         break everything at random for minutes, and count what was lost
 # make bench         speed beside other ways to do the same; what a turn costs in Redis commands
@@ -24,7 +25,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := .venv-run
 
-.PHONY: help run quick test test-servers test-clients fuzz chaos bench bench-peers check lock docs sbom audit clean
+.PHONY: help run quick test test-servers test-clients test-providers fuzz chaos bench bench-peers check lock docs sbom audit clean
 
 run: $(RUN)/installed
 	@exec $(RUN)/bin/python -m dev.run
@@ -45,6 +46,9 @@ test-servers: $(VENV)/installed
 test-clients: $(VENV)/installed
 	$(BIN)/python -m dev.clients
 
+test-providers: $(VENV)/installed .peers/litellm/installed
+	CI_PROVIDERS=1 $(BIN)/python -m pytest tests/test_litellm.py
+
 fuzz: $(VENV)/installed
 	FUZZ_REQUESTS=50000 FUZZ_MUTATIONS=20000 $(BIN)/python -m pytest -n 4 tests/test_fuzz.py tests/test_completions_fuzz.py
 
@@ -58,11 +62,14 @@ bench: $(VENV)/installed
 
 # Portkey's streams are answered with 500 when npm gives it a newer @hono/node-server than 1.14.1
 # (its issue 1389); its own lock file has 1.13.5. Node 24 runs it faster than Node 20.
-bench-peers: $(VENV)/installed
-	$(PYTHON) -m venv .peers/litellm
-	.peers/litellm/bin/pip install -q --disable-pip-version-check 'litellm[proxy]==1.106.2'
+bench-peers: $(VENV)/installed .peers/litellm/installed
 	cp bench/peers.json .peers/package.json
 	npm install --silent --prefix .peers
+
+.peers/litellm/installed:
+	$(PYTHON) -m venv .peers/litellm
+	.peers/litellm/bin/pip install -q --disable-pip-version-check 'litellm[proxy]==1.106.2'
+	@touch $@
 
 check: $(VENV)/installed
 	$(BIN)/ruff format --check .

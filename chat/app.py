@@ -16,8 +16,8 @@ from chat.host.relay import Relay
 from chat.host.shutdown import Shutdown
 from chat.models.agents import Agents
 from chat.models.choice import Models
+from chat.models.providers import Providers
 from chat.models.titles import Titles
-from chat.models.upstream import Upstream
 from chat.settings import Settings, read_encryption_keys
 from chat.store.agent_pool import Pool
 from chat.store.chats import Chats
@@ -65,12 +65,10 @@ def build(settings: Settings) -> Router:
     vault = Vault(read_encryption_keys(settings.encryption_key))
     history, chats = History(store, vault, settings), Chats(store, vault, settings)
     users = Users(store)
-    upstream = Upstream(
-        settings.openai_base_url, settings.gpt_api_key, settings.upstream_timeout_seconds
-    )
+    providers = Providers(settings)
     logs, writer = TurnLog(store, blocking, vault), TurnLogWriter(store, vault)
     agents = _agents(settings, store, vault)
-    models = Models(upstream, agents, settings)
+    models = Models(providers, agents, settings)
     turns = Turns(history, chats, logs, writer, models, users, settings, shutdown, ChatQueue(store))
     owners = Owners(users, chats, history, turns, settings)
     # The relay occupies one of the server's threads for good; there must be others.
@@ -78,7 +76,9 @@ def build(settings: Settings) -> Router:
     relay = (
         Relay(keepalive_seconds, settings.client_timeout_seconds, threads) if threads > 1 else None
     )
-    talk = Talk(turns, Titles(chats, history, settings), vault, keepalive_seconds, relay)
+    talk = Talk(
+        turns, Titles(chats, history, providers.main, settings), vault, keepalive_seconds, relay
+    )
     max_bytes, attempts = settings.max_body_bytes, Attempts()
     agent_auth = AgentAuth(settings, attempts)
     routes = [

@@ -46,7 +46,7 @@ HELLO = chunk("Hel") + chunk("lo")
 
 def read(*pieces: bytes, stream: bool, encoding: str = "") -> Outcome:
     """Read a reply to its end."""
-    answer = Answer(stream=stream, keepalive_seconds=10, now=0.0, secret=KEY)
+    answer = Answer(stream=stream, keepalive_seconds=10, now=0.0, secrets=(KEY,))
     answer.head(encoding)
     for piece in pieces:
         answer.receive(piece, 1.0)

@@ -175,7 +175,7 @@ def _split(data: bytes, dice: random.Random) -> list[bytes]:
 
 
 def _read(pieces: list[bytes], *, stream: bool) -> Answer:
-    answer = Answer(stream=stream, keepalive_seconds=10, now=0.0, secret=KEY)
+    answer = Answer(stream=stream, keepalive_seconds=10, now=0.0, secrets=(KEY,))
     events = [event for piece in pieces for event in answer.receive(piece, 1.0)]
     events += answer.upstream_ended()
     said = [event for event in events if isinstance(event, Delta)]

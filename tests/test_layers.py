@@ -28,7 +28,7 @@ OWNERS = {
     "signal": ["host", "models/agents/__main__.py"],
     "simple_websocket": ["models/agents/__main__.py"],
     "socket": ["host", "models", "web"],
-    "ssl": ["models/upstream.py"],
+    "ssl": ["models/upstream/connections.py"],
     "threading": [
         *["host", "models", "store", "web", "main.py"],
         *["turns/following.py", "turns/waiting.py"],  # locks: their state is shared by all requests

@@ -13,7 +13,7 @@ import pytest
 from chat.core.errors import UpstreamUnavailable
 from chat.models.upstream import Upstream
 from dev.redis_server import RedisServer
-from tests.calls import read_once
+from tests.calls import read_once, request
 from tests.harness import ROOT, Client, Function, free_port, wait_until
 from tests.tls import self_signed, serve_tls
 
@@ -135,7 +135,7 @@ def test_a_model_api_over_tls_is_checked_against_the_trusted_certificates(
 
 
 def _read(port: int) -> bytes:
-    call = Upstream(f"https://localhost:{port}/v1", "", 5).call(b"{}")
+    call = Upstream(f"https://localhost:{port}/v1", "", 5).call(request())
     body = b""
     while (piece := read_once(call, 1.0)) != b"":
         body += piece or b""

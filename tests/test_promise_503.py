@@ -169,7 +169,6 @@ def test_json_that_is_nested_deeper_than_python_likes_is_refused_and_leaves_the_
     assert "Traceback" not in function.log.read_text()
 
 
-@pytest.mark.xfail(strict=True, reason="C3: sending is no part of the loop")
 def test_a_model_that_does_not_read_is_given_up_and_its_turn_is_never_taken_for_dead(
     start: Any, own_redis: RedisServer, chat_id: str
 ) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from chat.models.upstream.address import read_address
 from chat.settings import BadSettings, all_fields, parse_settings, read_environment
 from tests.harness import ROOT, clean_environment
 
@@ -109,6 +110,9 @@ def test_secrets_are_not_shown() -> None:
     secrets = [field.name for field in all_fields() if field.secret]
     assert secrets == [
         "gpt_api_key",
+        "upstream_headers",
+        "fallback_keys",
+        "https_proxy",
         "redis_password",
         "redis_url",
         "admin_key",
@@ -117,7 +121,11 @@ def test_secrets_are_not_shown() -> None:
         "otel_exporter_otlp_headers",
     ]
     values = {name.upper(): "redis://hidden-word" for name in secrets} | {
-        "ENCRYPTION_KEY": "ab" * 32
+        "ENCRYPTION_KEY": "ab" * 32,
+        "UPSTREAM_HEADERS": '{"x-key": "hidden"}',
+        "FALLBACK_MODELS": "x=https://b.example/v1",
+        "FALLBACK_KEYS": "b.example=hidden",
+        "HTTPS_PROXY": "http://user:hidden@proxy",
     }
     settings = parse_settings(values)
     shown = f"{settings!r} {settings.__rich_repr__()}"
@@ -126,6 +134,43 @@ def test_secrets_are_not_shown() -> None:
     with pytest.raises(BadSettings) as caught:
         parse_settings({"REDIS_PORT": "hidden", "REDIS_URL": "hidden", "ENCRYPTION_KEY": "hidden"})
     assert "hidden" not in str(caught.value)
+
+
+WRONG = {
+    "UPSTREAM_HEADERS": [
+        "x: y",
+        '["x"]',
+        '{"x": 1}',
+        '{"a b": "c"}',
+        '{"x": "zero\u200bwidth"}',
+        '{"x": " "}',
+        '{"Host": "other"}',
+        '{"x": "a\\r\\nb"}',
+    ],
+    "FALLBACK_MODELS": ["=http://x/v1", "m=http://"],
+    "FALLBACK_KEYS": ["key", "b.example=", "not.there=key"],
+    "HTTPS_PROXY": ["socks5://x", "proxy:3128"],
+    "GPT_API_KEY": ["k\u200b", "a b", "“k”"],
+    "OPENAI_BASE_URL": [
+        "http://" + "a" * 64 + "/v1",
+        "http://a..b/v1",
+        "http://\u2603.-\u200b\u00ad.x/",
+    ],
+}
+
+
+@pytest.mark.parametrize("name, text", [(n, t) for n, texts in WRONG.items() for t in texts])
+def test_what_the_model_api_could_not_be_sent_is_refused_at_the_start(name: str, text: str) -> None:
+    fallbacks = {"FALLBACK_MODELS": "m2, m3=https://b.example/v1"}
+    assert parse_settings(ENOUGH | fallbacks | {"FALLBACK_KEYS": "B.example=k"})
+    with pytest.raises(BadSettings, match=f"  {name}: ") as caught:
+        parse_settings(ENOUGH | fallbacks | {name: text})
+    assert str(caught.value).count("\n") == 1
+
+
+def test_a_host_of_other_letters_is_asked_by_its_name_in_ascii() -> None:
+    assert parse_settings(ENOUGH | {"OPENAI_BASE_URL": "https://bücher.example/v1"})
+    assert read_address("https://bücher.example/v1").authority == "xn--bcher-kva.example"
 
 
 def test_the_environment_wins_over_the_file(

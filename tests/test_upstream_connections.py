@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from chat.core.completions import encode_request
 from chat.core.errors import UpstreamUnavailable
+from chat.core.quirks import Quirks
 from chat.models.upstream import Call, Upstream
 from dev.model import Answer, ModelServer
-from tests.calls import read_once
+from tests.calls import read_once, request
 from tests.harness import Client
 from tests.tls import self_signed
 
@@ -37,7 +39,7 @@ def test_a_connection_that_was_closed_while_idle_is_replaced_without_a_retry(
         upstream = Upstream(f"http://127.0.0.1:{port}/v1", "", 5)
         started = time.monotonic()
         for _ in range(3):
-            assert _read_all(upstream.call(b"{}")) == b"{}"
+            assert _read_all(upstream.call(request())) == b"{}"
         assert time.monotonic() - started < 0.4, "no back-off was needed"
     assert len(accepted) == 3
 
@@ -47,13 +49,13 @@ def test_a_server_that_never_speaks_http_is_unavailable(model: ModelServer) -> N
         _raw_upstream([b"220 smtp.example ESMTP\r\n\r\n", None]) as (port, _),
         pytest.raises(UpstreamUnavailable),
     ):
-        _read_all(Upstream(f"http://127.0.0.1:{port}/v1", "", 5).call(b"{}"))
+        _read_all(Upstream(f"http://127.0.0.1:{port}/v1", "", 5).call(request()))
 
 
 def test_an_answer_in_single_bytes_is_read(model: ModelServer) -> None:
     whole = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
     with _raw_upstream([bytes([b]) for b in whole]) as (port, _):
-        assert _read_all(Upstream(f"http://127.0.0.1:{port}/v1", "", 5).call(b"{}")) == b"hello"
+        assert _read_all(Upstream(f"http://127.0.0.1:{port}/v1", "", 5).call(request())) == b"hello"
 
 
 @pytest.mark.parametrize("tls", [False, True])
@@ -66,8 +68,9 @@ def test_a_prompt_of_megabytes_arrives_whole_at_a_model_that_reads_slowly(
     base = f"http{'s' if tls else ''}://localhost:{port}/v1"
     upstream = Upstream(base, "", 5)
     for size in (20, 12_000_000, 20):  # on one connection
-        body = random.randbytes(size)
-        assert _read_all(upstream.call(body)) == hashlib.sha256(body).hexdigest().encode()
+        asked = request(random.randbytes(size // 2).hex())
+        body = encode_request(asked, Quirks())
+        assert _read_all(upstream.call(asked)) == hashlib.sha256(body).hexdigest().encode()
 
 
 def _serve_hashes(certificate: Path | None) -> int:
@@ -97,7 +100,7 @@ def _serve_hashes(certificate: Path | None) -> int:
 
 def test_nothing_waits_longer_than_it_is_told_to(model: ModelServer) -> None:
     model.enqueue(Answer(status=500, headers={"Retry-After": "1"}), Answer(hang=0.5, raw=b"{}"))
-    call = Upstream(model.url, "", 5).call(b'{"messages":[]}')
+    call = Upstream(model.url, "", 5).call(request())
     longest = 0.0
     while True:
         before = time.monotonic()

@@ -1,5 +1,6 @@
 """Pure values and codecs: no I/O, no clock, no library but msgspec.
 
+titles.py       what a chat is called before anybody names it
 messages.py     messages, chats, requests for turns
 turn_ref.py     the ids that tie a turn together
 events.py       the events of a turn: started, delta, ended
@@ -18,6 +19,7 @@ sent.py         such a request, and where it belongs
 tool_calls.py   tool calls from the pieces in which they are streamed
 answer.py       the state of one answer between model and client
 completions.py  codec: what the model API is asked
+quirks.py       what a model wants to be asked differently, learned from its refusals
 reply.py        codec: the bytes of its reply -> JSON documents, however they are sent
 chunks.py       what such a document says
 usual_chunks.py, lenient_chunks.py  codecs: a document of the usual shape, or of any other

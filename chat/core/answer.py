@@ -16,8 +16,6 @@ An answer over `max_bytes` is completed where they are full, with the finish_rea
 The first ending counts. With `continuations` left, a model that stops at the length limit sets
 `goes_on`: the driver then calls it again for more of the same answer. If that call fails, the answer
 is complete as it is.
-
-These rules are nowhere else.
 """
 
 from chat.core.chunks import Chunk, Words
@@ -44,7 +42,7 @@ GRACE_SECONDS = 1.0
 class Answer:
     """One answer of the model; `now` is a monotonic clock in seconds.
 
-    `secret`: the key of the model API, hidden in every error. `reasoning` is what the model thought;
+    `secrets`: keys of the model API, hidden in every error. `reasoning` is what the model thought;
     it becomes events only if `tells_reasoning`.
     """
 
@@ -56,7 +54,7 @@ class Answer:
         now: float,
         max_bytes: int = _NO_LIMIT,
         continuations: int = 0,
-        secret: str = "",
+        secrets: tuple[str, ...] = (),
         tells_reasoning: bool = False,
     ) -> None:
         self.ending: Ending | None = None
@@ -69,7 +67,7 @@ class Answer:
         self._stream = stream
         self._keepalive_seconds = keepalive_seconds
         self._continuations = continuations
-        self._secret = secret
+        self._secrets = secrets
         self._tells_reasoning = tells_reasoning
         self._usage_before: Usage | None = None
         self._continued = False
@@ -80,8 +78,7 @@ class Answer:
     def _begin_round(self) -> None:
         """One call of the model begins."""
         self._reply = ReplyDecoder(stream=self._stream, max_bytes=self._max_bytes)
-        self._speech = Speech()
-        self.calls = ToolCalls()
+        self._speech, self.calls = Speech(), ToolCalls()
         self._round_offset = self.offset
         self._finished_at: float | None = None
         self._hint = ""
@@ -102,7 +99,7 @@ class Answer:
         return self.reasoning + self.text or self._reply.body.decode(errors="replace")
 
     def head(self, content_encoding: str = "") -> None:
-        """The head of the model API's response has come."""
+        """The head of the response has come."""
         self._reply.head(content_encoding)
 
     def receive(self, piece: bytes, now: float) -> list[Event]:
@@ -256,9 +253,7 @@ class Answer:
             text = self._rest_of(text)
         events = self._tell(*self._speech.receive(text, chunk.reasoning))
         self._note(chunk)
-        events += self.calls.receive(chunk.tool_calls)
-        if chunk.finish_reason:
-            self.finish_reason = chunk.finish_reason
+        self.finish_reason = chunk.finish_reason or self.finish_reason
         if chunk.finish_reason or (events and self._finished_at is not None):
             self._finished_at = now
         if chunk.finish_reason or chunk.error is not None or chunk.done:
@@ -267,7 +262,7 @@ class Answer:
             self.fail(UpstreamRefused(self._reason(chunk.error)))
         if chunk.done and not self.ending:
             self._complete()
-        return events
+        return [*events, *self.calls.receive(chunk.tool_calls)]
 
     def _note(self, chunk: Chunk) -> None:
         self._hint = self._hint or chunk.hint
@@ -282,7 +277,7 @@ class Answer:
         self.usage = usage + self._usage_before if self._usage_before else usage
 
     def _reason(self, words: str) -> str:
-        return f"The model API failed: {sanitize(words, self._secret)}"
+        return f"The model API failed: {sanitize(words, *self._secrets)}"
 
     def _rest_of(self, whole: str) -> str:
         """The new part of a whole answer that follows pieces of itself."""
@@ -293,7 +288,9 @@ class Answer:
 
     def _tell(self, text: str, thought: str) -> list[Event]:
         if thought:
-            return [*self._tell_thought(thought), *self._tell(text, "")]
+            self._thoughts.add(thought)
+            events: list[Event] = [Reasoning(thought)] if self._tells_reasoning else []
+            return [*events, *self._tell(text, "")]
         if not text:
             return []
         self.offset += len(kept := self._said.add(text))
@@ -301,7 +298,3 @@ class Answer:
             self.was_cut, self.finish_reason = True, "length"
             self._end("completed")
         return [Delta(kept, self.offset)] if kept else []
-
-    def _tell_thought(self, thought: str) -> list[Event]:
-        self._thoughts.add(thought)
-        return [Reasoning(thought)] if self._tells_reasoning else []

@@ -18,6 +18,7 @@
       InternalError         500  a bug; the log has the details
       UpstreamRefused       502  the model API refused the request, or broke off
       UpstreamUnavailable   503  the model API failed after all retries; nothing was stored
+      UpstreamQuota         503  the operator's quota or credit at the model API is used up
       StoreUnavailable      503  Redis cannot be reached
       NoAgent               503  no agent is connected
       UpstreamTimeout       504  the model was silent for too long
@@ -187,6 +188,17 @@ class UpstreamUnavailable(ChatkeepError):
 
     status = 503
     code = "upstream_unavailable"
+
+
+class UpstreamQuota(UpstreamUnavailable):
+    """The quota or credit at the model API is used up: trying again is useless."""
+
+    code = "upstream_quota"
+
+    def __init__(self) -> None:
+        # What the operator has to do stands in the log; a client cannot do anything.
+        message = "The model is not available at the moment."
+        super().__init__(message, headers={"x-should-retry": "false"})
 
 
 class StoreUnavailable(ChatkeepError):

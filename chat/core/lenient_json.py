@@ -42,6 +42,8 @@ def decode_all(data: bytes) -> Decoded:
 
 def without_surrogates(text: str) -> str:
     """Pairs of surrogates become their character, lone ones U+FFFD: only such text can be encoded."""
+    if text.isascii():
+        return text
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 

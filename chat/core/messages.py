@@ -53,7 +53,11 @@ class UserMessage(msgspec.Struct, frozen=True):
 
 
 class AssistantMessage(msgspec.Struct, frozen=True):
-    """The model's answer."""
+    """The model's answer.
+
+    `provider`: the host that answered instead of OPENAI_BASE_URL's; `reasoning`: what the model
+    thought, with KEEP_REASONING.
+    """
 
     id: str
     role: str
@@ -67,6 +71,7 @@ class AssistantMessage(msgspec.Struct, frozen=True):
     chat_id: str
     turn_id: str
     tool_calls: list[dict[str, Any]] | msgspec.UnsetType = msgspec.UNSET
+    provider: str | msgspec.UnsetType = msgspec.UNSET
     reasoning: str | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -140,45 +145,6 @@ def plain_text(content: msgspec.Raw) -> str:
     return "\n".join(part["text"] for part in decoded if part["type"] == "text")
 
 
-def _parts(content: Any) -> list[dict[str, Any]]:
-    """The parts of a decoded content that are not text."""
-    return [part for part in content if part["type"] != "text"] if isinstance(content, list) else []
-
-
-def short_title(content: msgspec.Raw) -> str:
-    """A title made from the beginning of a chat's first text; "" for a message without text."""
-    text = " ".join(plain_text(content).split())
-    if len(text) <= _TITLE_CHARACTERS:
-        return text
-    words = text[:_TITLE_CHARACTERS].rpartition(" ")[0]
-    if len(words) < _TITLE_CHARACTERS // 2:  # no blanks: Chinese, Thai, a URL
-        words = text[: _safe_cut(text, _TITLE_CHARACTERS)]
-    return words.rstrip(" ,.;:") + "…"
-
-
-def label(content: msgspec.Raw) -> str:
-    """What a message without text is called: the name of its first file, or "Image"."""
-    for part in _parts(msgspec.json.decode(content)):
-        inner = part.get(part["type"])
-        name = inner.get("filename") if isinstance(inner, dict) else None
-        return name[:_TITLE_CHARACTERS] if name and isinstance(name, str) else "Image"
-    return ""
-
-
-def _safe_cut(text: str, at: int) -> int:
-    """The last index up to `at` that lies between two characters as people see them."""
-    import unicodedata
-
-    def continues(index: int) -> bool:
-        """Marks, joiners, modifiers of skin, and the second half of a flag belong to what precedes."""
-        char, before = text[index], text[index - 1]
-        if unicodedata.category(char)[0] == "M" or char in _JOINING or before == _JOINER:
-            return True
-        return char in _FLAG_HALVES and before in _FLAG_HALVES
-
-    return next((index for index in range(at, at // 2, -1) if not continues(index)), at)
-
-
 def etag(mark: str, revision: int) -> str:
     """The ETag of a chat, without quotes; its mark is made with it, "" where there is no chat."""
     return f"{mark}.{revision}" if mark else "0"
@@ -211,6 +177,7 @@ def write_assistant_message(
     finish_reason: str | None = None,
     usage: Usage | None = None,
     tool_calls: list[dict[str, Any]] | None = None,
+    provider: str = "",
     reasoning: str = "",
 ) -> bytes:
     """A turn's answer as it is stored."""
@@ -228,6 +195,7 @@ def write_assistant_message(
             chat_id=chat_id,
             turn_id=ref.turn_id,
             tool_calls=tool_calls or msgspec.UNSET,
+            provider=provider or msgspec.UNSET,
             reasoning=reasoning or msgspec.UNSET,
         )
     )
@@ -243,12 +211,6 @@ def read_message(message: bytes) -> UserMessage | AssistantMessage:
 def read_answer(message: bytes) -> AssistantMessage:
     """A stored assistant's message."""
     return _answer.decode(message)
-
-
-_TITLE_CHARACTERS = 50
-_JOINER = "\u200d"
-_JOINING = frozenset("\u200d\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff")
-_FLAG_HALVES = frozenset(map(chr, range(0x1F1E6, 0x1F200)))
 
 
 class _WithRole(msgspec.Struct, frozen=True):

@@ -9,10 +9,11 @@ prefix cache stays warm over many turns; the index of the cut is stored with the
 
 import msgspec
 
-from chat.core.completions import PromptMessage
+from chat.core.completions import PromptMessage, WireMessage, join
 from chat.core.entries import Entry
 from chat.core.errors import PromptTooLong
-from chat.core.replay import WireMessage, replay, wire_message, without_strays
+from chat.core.messages import Ask
+from chat.core.replay import replay, wire_message, without_strays
 from chat.core.speech import without_thinking
 
 _BYTES_PER_TOKEN = 4
@@ -145,7 +146,7 @@ def _alternate(messages: list[PromptMessage]) -> list[PromptMessage]:
             if _is_blank(message.content):
                 continue
         if kept and kept[-1].role == message.role and not isinstance(kept[-1], WireMessage):
-            message = PromptMessage(message.role, _join(kept.pop().content, message.content))
+            message = PromptMessage(message.role, join(kept.pop().content, message.content))
         kept.append(message)
     return kept
 
@@ -163,19 +164,6 @@ def _is_blank(content: msgspec.Raw) -> bool:
         return False
     decoded = msgspec.json.decode(content)
     return not decoded or (isinstance(decoded, str) and decoded.isspace())
-
-
-def _join(first: msgspec.Raw, second: msgspec.Raw) -> msgspec.Raw:
-    """Two contents as one: texts as paragraphs, anything else as parts."""
-    contents = [msgspec.json.decode(content) for content in (first, second)]
-    if all(isinstance(content, str) for content in contents):
-        return msgspec.Raw(msgspec.json.encode("\n\n".join(contents)))
-    parts = [part for content in contents for part in _as_parts(content)]
-    return msgspec.Raw(msgspec.json.encode(parts))
-
-
-def _as_parts(content: str | list[object]) -> list[object]:
-    return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
 def _fit(turns: list[list[PromptMessage]], sizes: list[int], room: int, slack: int) -> int:
@@ -221,3 +209,8 @@ def estimate_tokens(message: PromptMessage) -> int:
         else:
             tokens += _TOKENS_PER_ATTACHMENT
     return tokens
+
+
+def estimate_new(ask: Ask) -> int:
+    """Tokens of what is new in the prompt of a turn."""
+    return estimate_tokens(PromptMessage("user", ask.content)) + estimate_text(ask.system or "")

@@ -30,10 +30,10 @@ _EDGES = re.compile(
 )
 
 
-def redact(text: str, secret: str) -> str:
-    """The text without `secret`, in whole or in part, and without what looks like any key."""
+def redact(text: str, *secrets: str) -> str:
+    """The text without any of the secrets, in whole or in part, and without what looks like any key."""
     text = text[:_MAX_TEXT]
-    if secret:
+    for secret in filter(None, secrets):
         text = _hide_edges(_hide_masked(_hide_secret(text, secret), secret), secret)
     text = _SHAPES.sub(_HIDDEN, text)
     return _NAMED.sub(rf"\1{_HIDDEN}", text)

@@ -26,6 +26,7 @@ _FAILED = ("error", "failed", "failure")
 #: Finish reasons that say that something went wrong.
 BROKEN_OFF = frozenset("error network_error insufficient_system_resource abort".split())
 _HTML = re.compile(r"<(?:!doctype|html|head|body|h[1-3]|p|div|pre|center|\?xml)\b", re.IGNORECASE)
+_NAME = re.compile(r"[A-Za-z][\w.-]{1,63}")
 _TITLE = re.compile(r"<(title|h1|message)\b[^>]*>(.*?)</\1>", re.IGNORECASE | re.DOTALL)
 
 
@@ -62,22 +63,35 @@ def describe(value: object, depth: int = 0) -> str:
     return _describe_object(value, depth) if isinstance(value, dict) else ""
 
 
-def describe_error(body: bytes, secret: str) -> str:
+def describe_error(body: bytes, *secrets: str) -> str:
     """The server's own words about what went wrong, on one line, without keys."""
     documents, stray = read_documents(body)
     for document in documents:
         found = decode_all(document)
         for value in [*found.values, found.rest]:
             if reason := describe(value):
-                return sanitize(reason, secret)
-    return sanitize(describe(stray.decode("utf-8", "replace")), secret)
+                return sanitize(reason, *secrets)
+    return sanitize(describe(stray.decode("utf-8", "replace")), *secrets)
 
 
-def sanitize(reason: str, secret: str) -> str:
+def find_code(body: bytes) -> str:
+    """The code of a refusal, e.g. `model_not_found`; no words, which might quote a message."""
+    found = decode_all(body[:_MAX_LOOKED_AT]).values
+    value = found[0] if found else None
+    value = value[0] if isinstance(value, list) and value else value
+    if not isinstance(value, dict):
+        return ""
+    error = value.get("error")
+    places = [error, value] if isinstance(error, dict) else [value]
+    codes = [str(place.get(name)) for place in places for name in ("code", "status", "type")]
+    return next((code for code in codes if _NAME.fullmatch(code) and code != "None"), "")
+
+
+def sanitize(reason: str, *secrets: str) -> str:
     """A reason fit for clients and the log: one line of bounded length, without keys."""
     line = " ".join(without_surrogates(reason[:_MAX_LOOKED_AT]).split())
     line = "".join(character for character in line if character.isprintable())
-    return redact(line, secret)[:_MAX_CHARACTERS] or NO_REASON
+    return redact(line, *secrets)[:_MAX_CHARACTERS] or NO_REASON
 
 
 def _says_error(document: dict[str, object]) -> bool:

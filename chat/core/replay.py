@@ -5,18 +5,10 @@ and no result without its call: servers refuse such a prompt. A call is left alo
 the last and the user went on without a result, a result when its call no longer fits the prompt.
 """
 
-from typing import Any
-
 import msgspec
 
-from chat.core.completions import PromptMessage
+from chat.core.completions import PromptMessage, WireMessage
 from chat.core.entries import Entry, answer_entry
-
-
-class WireMessage(PromptMessage, frozen=True):
-    """A message with other fields than role and content; `fields` are all of it."""
-
-    fields: Entry
 
 
 class _ReplayedMessage(msgspec.Struct, frozen=True):
@@ -48,11 +40,6 @@ def wire_message(entry: Entry) -> WireMessage:
     """A message as its client wrote it."""
     content = msgspec.Raw(msgspec.json.encode(entry.get("content")))
     return WireMessage(str(entry.get("role", "user")), content, entry)
-
-
-def written(messages: list[PromptMessage]) -> list[Any]:
-    """The messages as they are sent and shown."""
-    return [m.fields if isinstance(m, WireMessage) else m for m in messages]
 
 
 def without_strays(messages: list[PromptMessage]) -> list[PromptMessage]:

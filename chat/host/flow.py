@@ -18,9 +18,13 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Readable(msgspec.Struct, frozen=True):
-    """Waits for a descriptor to be readable. A flow keeps one, and makes none per chunk."""
+    """Waits for a descriptor to be readable; or, while there is something to send, writable.
+
+    A flow keeps one, and makes none per chunk.
+    """
 
     fd: int
+    or_writable: bool = False
 
 
 class DueAt(msgspec.Struct, frozen=True):
@@ -50,7 +54,7 @@ class Flow(Protocol[T_co]):
     def waits_for(self) -> Wait: ...
 
     def on_readable(self) -> T_co:
-        """Take what has come, at once. Also called at every tick, when nothing may have come."""
+        """Take what has come, and send what fits, at once. Also called at every tick."""
 
     def work(self) -> T_co:
         """Do the next thing that takes time: a round trip, a connection."""
@@ -59,7 +63,7 @@ class Flow(Protocol[T_co]):
 def wait_for(wait: Wait, max_seconds: float) -> None:
     """Block this thread until what is waited for has come about, but not longer than that."""
     if isinstance(wait, Readable):
-        wait_readable(wait.fd, max_seconds)
+        wait_readable(wait.fd, max_seconds, or_writable=wait.or_writable)
     elif isinstance(wait, DueAt):
         time.sleep(max(0.0, min(wait.at - time.monotonic(), max_seconds)))
 

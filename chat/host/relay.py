@@ -180,7 +180,8 @@ class Relay:
             self._selector.unregister(stream.wait.fd)
         stream.wait = wait
         if isinstance(wait, Readable):
-            self._selector.register(wait.fd, selectors.EVENT_READ, partial(self._read, stream))
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if wait.or_writable else 0)
+            self._selector.register(wait.fd, events, partial(self._read, stream))
         elif isinstance(wait, DueAt):
             self._call_at(wait.at, partial(self._on_due, stream, wait))
             if stream.is_silent and stream.source.needs_client:

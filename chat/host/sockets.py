@@ -21,10 +21,15 @@ def has_left(client: socket.socket) -> bool:
         return True
 
 
-def wait_readable(source: socket.socket | int, timeout: float) -> bool:
-    """Whether there are bytes to read, or their end; waits at most `timeout` seconds."""
+def wait_readable(
+    source: socket.socket | int, timeout: float, *, or_writable: bool = False
+) -> bool:
+    """Whether there are bytes to read, or their end; waits at most `timeout` seconds.
+
+    `or_writable`: or whether it takes bytes.
+    """
     poll = select.poll()
-    poll.register(source, select.POLLIN)
+    poll.register(source, select.POLLIN | (select.POLLOUT if or_writable else 0))
     return bool(poll.poll(timeout * 1000))
 
 

@@ -3,29 +3,42 @@
 import uuid
 from collections.abc import Callable
 
+import msgspec
 from msgspec.structs import replace
 
-from chat.core import completions
 from chat.core import prompt as prompts
+from chat.core.completions import ChatRequest, written
 from chat.core.errors import NoAgent, NotAllowed
 from chat.core.messages import Ask, ChatRef, TurnRef, plain_text
 from chat.core.outcomes import Begun
 from chat.core.prompt import Prompt
-from chat.core.replay import written
 from chat.models.agents import Agents
 from chat.models.agents.wire import Question
-from chat.models.upstream import ModelCall, Upstream
+from chat.models.providers import Alternative, Providers
+from chat.models.upstream import ModelCall
 from chat.settings import AGENT, Settings
 
 #: Calls the model; given the answer so far and its tokens, asks it to continue from there.
 Calls = Callable[[str, int], ModelCall]
 
 
+class Candidate(msgspec.Struct, frozen=True):
+    """Who may answer a turn.
+
+    `provider`: its host, if it is not that of OPENAI_BASE_URL; `secrets`: to be hidden in errors.
+    """
+
+    model: str
+    call: Calls
+    provider: str = ""
+    secrets: tuple[str, ...] = ()
+
+
 class Models:
     """The model API and the agents."""
 
-    def __init__(self, upstream: Upstream, agents: Agents, settings: Settings) -> None:
-        self._upstream = upstream
+    def __init__(self, providers: Providers, agents: Agents, settings: Settings) -> None:
+        self._providers = providers
         self._agents = agents
         self._settings = settings
 
@@ -42,8 +55,8 @@ class Models:
 
     def open(
         self, chat: ChatRef, begun: Begun, ask: Ask, prompt: Prompt, parent_id: str | None
-    ) -> tuple[str, Calls]:
-        """(the model, how to call it). Raises NotAllowed and NoAgent."""
+    ) -> list[Candidate]:
+        """Whoever is asked, one after the other, until one answers. Raises NotAllowed and NoAgent."""
         most = self.max_tokens(begun, ask)
 
         def ask_agent(text: str, used_tokens: int) -> ModelCall:
@@ -51,20 +64,26 @@ class Models:
             question = self._question(chat, begun.ref, limited, prompt, parent_id, text)
             return self._agents.ask(question, begun.agent)
 
-        def call_api(text: str, used_tokens: int) -> ModelCall:
-            limited = replace(ask, max_tokens=most and most - used_tokens)
-            return self._upstream.call(self._encode(model, prompt, limited, text))
+        def limited(used_tokens: int) -> Ask:
+            return replace(ask, max_tokens=most and most - used_tokens)
+
+        def candidate(found: Alternative) -> Candidate:
+            def call(text: str, used_tokens: int) -> ModelCall:
+                request = self._request(found.model, prompt, limited(used_tokens), text)
+                return found.upstream.call(request)
+
+            return Candidate(found.model, call, found.provider, found.upstream.secrets)
 
         if ask.prefers_agents and self._settings.lets_agents_in:
             try:
-                return AGENT, _FirstCallMade(ask_agent("", 0), ask_agent)
+                return [Candidate(AGENT, _FirstCallMade(ask_agent("", 0), ask_agent))]
             except NoAgent:
                 if not self._settings.has_upstream:
                     raise
         model = self.name(begun, ask)
         if model == AGENT:
-            return AGENT, _FirstCallMade(ask_agent("", 0), ask_agent)
-        return model, call_api
+            return [Candidate(AGENT, _FirstCallMade(ask_agent("", 0), ask_agent))]
+        return [candidate(found) for found in self._providers.alternatives(model)]
 
     def _question(
         self,
@@ -87,16 +106,15 @@ class Models:
             max_tokens=ask.max_tokens,
         )
 
-    def _encode(self, model: str, prompt: Prompt, ask: Ask, text: str) -> bytes:
+    def _request(self, model: str, prompt: Prompt, ask: Ask, text: str) -> ChatRequest:
         messages = prompts.go_on(prompt.messages, text) if text else prompt.messages
-        return completions.encode_request(
+        return ChatRequest(
             model,
-            written(messages),
+            messages,
             stream=ask.stream,
             temperature=ask.temperature,
             max_tokens=ask.max_tokens,
-            openai_itself=self._upstream.openai_itself,
-            params=ask.params or None,
+            params=ask.params or {},
         )
 
     def max_tokens(self, begun: Begun, ask: Ask) -> int | None:

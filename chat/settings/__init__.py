@@ -1,8 +1,10 @@
 """Every setting, once. A setting's environment variable is its field's name in capitals.
 
-fields.py    the table: name, type, bounds, default and help of each setting
+fields.py        the table: name, type, bounds, default and help of each setting
+model_fields.py  its part about models
 settings.py  what they add up to
 reading.py   the environment over `.env`; says everything that is wrong at once
+upstream.py  the settings of the model API and of its fallbacks
 """
 
 from chat.settings.reading import (

@@ -2,45 +2,19 @@
 
 from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta
 
-OPENAI_URL = "https://api.openai.com/v1"
-_SECRET = {"secret": True}
+from chat.settings.model_fields import SECRET, ModelFields
+
 _MIB = 1024 * 1024
 
 
-class Fields(msgspec.Struct, frozen=True, kw_only=True):
+class Fields(ModelFields, frozen=True, kw_only=True):
     """Every setting. Durations are in seconds, sizes in bytes; an empty text means "not set"."""
 
-    gpt_api_key: Annotated[
-        str,
-        Meta(
-            description="Key of the model API; OPENAI_API_KEY is read as well."
-            " Required unless OPENAI_BASE_URL is set or GPT_MODEL=agent.",
-            extra=_SECRET | {"alias": "OPENAI_API_KEY"},
-        ),
-    ] = ""
-    openai_base_url: Annotated[str, Meta(description="Base URL of any OpenAI-compatible API.")] = (
-        OPENAI_URL
-    )
-    gpt_model: Annotated[
-        str,
-        Meta(description="Model of a turn that names none; `agent`: whichever agent is connected."),
-    ] = "gpt-5.4-mini"
-    system_prompt: Annotated[
-        str, Meta(description="System prompt of a chat that has none of its own.")
-    ] = ""
-    titles: Annotated[
-        Literal["first-words", "model", "off"],
-        Meta(
-            description="How a new chat gets its title: `first-words` of its first message,"
-            " `model` (asks the model once, after the first answer) or `off`."
-        ),
-    ] = "first-words"
     redis_host: Annotated[str, Meta(description="Redis host, e.g. <name>.upstash.io.")] = ""
     redis_port: Annotated[int, Meta(ge=1, le=65535, description="Redis port.")] = 6379
-    redis_password: Annotated[str, Meta(description="Redis password.", extra=_SECRET)] = ""
+    redis_password: Annotated[str, Meta(description="Redis password.", extra=SECRET)] = ""
     redis_tls: Annotated[
         bool, Meta(description="Use TLS to Redis; always on for *.upstash.io.")
     ] = False
@@ -48,7 +22,7 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True):
         str,
         Meta(
             description="redis://, rediss:// or unix:// URL; replaces the four settings above.",
-            extra=_SECRET,
+            extra=SECRET,
         ),
     ] = ""
     redis_cluster: Annotated[
@@ -129,7 +103,7 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             description="Key of /admin; random, at least 16 characters (openssl rand -hex 32)."
             " Required with AUTH=keys.",
-            extra=_SECRET,
+            extra=SECRET,
         ),
     ] = ""
     agent_key: Annotated[
@@ -137,7 +111,7 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             description="Key that agents connect with (/client/register). Default: ADMIN_KEY;"
             " without either, with AUTH=local or open, agents of the same machine may connect.",
-            extra=_SECRET,
+            extra=SECRET,
         ),
     ] = ""
     agent_ping_seconds: Annotated[
@@ -221,7 +195,7 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True):
         Meta(
             description="Encrypts contents in Redis: 32 bytes as 64 hex digits (openssl rand -hex"
             " 32). To change the key, put the new one in front: new,old.",
-            extra=_SECRET,
+            extra=SECRET,
         ),
     ] = ""
     google_cloud_project: Annotated[
@@ -236,7 +210,7 @@ class Fields(msgspec.Struct, frozen=True, kw_only=True):
     ] = ""
     otel_exporter_otlp_headers: Annotated[
         str,
-        Meta(description="Headers for the collector: name=value,name=value.", extra=_SECRET),
+        Meta(description="Headers for the collector: name=value,name=value.", extra=SECRET),
     ] = ""
     cors_origins: Annotated[
         str,

@@ -6,12 +6,18 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, get_args, get_origin
-from urllib.parse import urlsplit
 
 import msgspec
 
 from chat.core.limits import read_prices, read_rates
 from chat.settings.settings import AGENT, Field, Settings, all_fields
+from chat.settings.upstream import (
+    is_url,
+    read_fallback_keys,
+    read_fallbacks,
+    read_headers,
+    wrong_upstream,
+)
 
 _REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 _MIN_ADMIN_KEY = 16
@@ -142,13 +148,19 @@ def _wrong(settings: Settings) -> list[str]:
     if settings.redis_url and not settings.redis_url.startswith(_REDIS_SCHEMES):
         problems.append("REDIS_URL: must begin with redis://, rediss:// or unix://")
     for name in _URLS:
-        if getattr(settings, name) and not _is_url(getattr(settings, name)):
+        if getattr(settings, name) and not is_url(getattr(settings, name)):
             problems.append(f"{name.upper()}: must be an http:// or https:// URL")
     if settings.global_daily_token_budget and settings.redis_cluster:
         problems.append("GLOBAL_DAILY_TOKEN_BUDGET: cannot be kept on a Redis Cluster")
     if {"{", "}"} & set(settings.redis_key_prefix):  # they would move keys to another node
         problems.append("REDIS_KEY_PREFIX: must not have braces")
-    return problems + _wrong_keys(settings) + _wrong_origins(settings) + _unreadable(settings)
+    return (
+        problems
+        + _wrong_keys(settings)
+        + _wrong_origins(settings)
+        + wrong_upstream(settings)
+        + _unreadable(settings)
+    )
 
 
 def _wrong_keys(settings: Settings) -> list[str]:
@@ -180,6 +192,9 @@ def _unreadable(settings: Settings) -> list[str]:
         "rate_limit": read_rates,
         "prices": read_prices,
         "encryption_key": read_encryption_keys,
+        "upstream_headers": read_headers,
+        "fallback_models": read_fallbacks,
+        "fallback_keys": read_fallback_keys,
     }
     problems = []
     for name, read in readers.items():
@@ -196,11 +211,3 @@ def read_encryption_keys(text: str) -> list[bytes]:
     if not all(_ENCRYPTION_KEY.fullmatch(key) for key in keys):
         raise ValueError("must be 64 hex digits, or several such keys with commas between")
     return [bytes.fromhex(key) for key in keys]
-
-
-def _is_url(text: str) -> bool:
-    try:
-        url = urlsplit(text)
-        return url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
-    except ValueError:
-        return False

@@ -6,7 +6,8 @@ import msgspec
 from msgspec import Meta
 
 from chat.core.limits import Limits
-from chat.settings.fields import OPENAI_URL, Fields
+from chat.settings.fields import Fields
+from chat.settings.model_fields import OPENAI_URL
 
 AGENT = "agent"  # as a model: whichever agent is connected
 

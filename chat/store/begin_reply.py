@@ -1,11 +1,11 @@
-"""What `begin.lua` answers, read."""
+"""What `begin.lua` answers, read; and how it is asked whether the chat must exist."""
 
 from typing import Any
 
 from chat.core.credentials import KEY_REVOKED
 from chat.core.errors import KeyRejected, NotFound, StoreUnavailable
 from chat.core.limits import RateStatus
-from chat.core.messages import ChatRef, TurnRef, etag
+from chat.core.messages import Ask, ChatRef, TurnRef, etag
 from chat.core.outcomes import (
     Begun,
     Busy,
@@ -29,6 +29,13 @@ _PLAIN: dict[bytes, Outcome] = {
     b"chats": OverQuota("chats"),
     b"bytes": OverQuota("bytes"),
 }
+
+
+def must_exist(ask: Ask | None) -> str:
+    """As begin.lua takes it: a message that has waited does not bring a deleted chat back."""
+    if ask is None:
+        return ""
+    return "1" if ask.must_exist else "waited" if ask.has_waited else ""
 
 
 def read_begin(vault: Vault, chat: ChatRef, nonce: str, reply: list[Any]) -> Outcome:

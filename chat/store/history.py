@@ -11,23 +11,15 @@ from typing import Any
 
 import msgspec
 
-from chat.core.completions import PromptMessage
 from chat.core.credentials import Caller
 from chat.core.errors import NotFound, StoreUnavailable
-from chat.core.messages import (
-    Ask,
-    ChatRef,
-    TurnRef,
-    Usage,
-    label,
-    short_title,
-    write_user_message,
-)
+from chat.core.messages import Ask, ChatRef, TurnRef, Usage, write_user_message
 from chat.core.outcomes import Finished, Outcome, RunningTurn
-from chat.core.prompt import estimate_text, estimate_tokens
+from chat.core.prompt import estimate_new
+from chat.core.titles import label, short_title
 from chat.core.usage import Used, oldest_day
 from chat.settings import Settings
-from chat.store.begin_reply import read_begin
+from chat.store.begin_reply import must_exist, read_begin
 from chat.store.history_edits import HistoryEdits, delivery
 from chat.store.keyspace import (
     chat_key,
@@ -104,7 +96,7 @@ class History(HistoryEdits):
             max_waiting=self._max_waiting,
             expected=ask.if_match if ask else "",
             keep_ms=self.keep_ms,
-            must_exist=_must_exist(ask),
+            must_exist=must_exist(ask),
             chat_id=chat.id,
             key_hash=caller.key_hash,
             reads_record=_flag(self._reads_record),
@@ -244,7 +236,7 @@ class History(HistoryEdits):
             "daily_tokens": limits.daily_token_budget,
             "concurrent_turns": limits.max_concurrent_turns,
             "all_tokens": self._all_tokens,
-            "prompt_tokens": _estimate_prompt(ask) if ask and counts else 0,
+            "prompt_tokens": estimate_new(ask) if ask and counts else 0,
             "answer_tokens": answer,
         }
 
@@ -295,18 +287,6 @@ class History(HistoryEdits):
         with contextlib.suppress(StoreUnavailable):
             keys = {"usage": usage_key(chat.owner)}
             self._store.run("usage", keys, oldest_day=oldest_day(now_ms))
-
-
-def _estimate_prompt(ask: Ask) -> int:
-    """The tokens of what is new in the prompt."""
-    return estimate_tokens(PromptMessage("user", ask.content)) + estimate_text(ask.system or "")
-
-
-def _must_exist(ask: Ask | None) -> str:
-    """A message that has waited does not bring a deleted chat back."""
-    if ask is None:
-        return ""
-    return "1" if ask.must_exist else "waited" if ask.has_waited else ""
 
 
 def _flag(on: object) -> str:

@@ -8,6 +8,7 @@ items.py      entries added to a chat, or taken from it, without asking the mode
 plan.py       what is decided about a turn before the model is called
 refusals.py   why a turn is refused
 producer.py   one turn, from the model to its client and into Redis   (a flow)
+asking.py     one model after the other is asked, until one answers
 waiting.py    a message while its chat is busy                           (a flow)
 following.py  find the turn to follow, and where to go on
 reader.py     a turn as followed from any offset, on any instance      (a flow)

@@ -9,50 +9,43 @@ import functools
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
-from chat.core.answer import CUT, Answer
+from chat.core.answer import Answer
 from chat.core.errors import (
     ChatkeepError,
     InternalError,
     StoreUnavailable,
-    UpstreamRefused,
     UpstreamUnavailable,
 )
 from chat.core.events import Delta, Ended, Event, Started
-from chat.core.http1 import ProtocolError
 from chat.core.limits import RateStatus
 from chat.core.outcomes import Finished, LogEnd
 from chat.core.usage import Used
 from chat.host.flow import WORK_DUE, DueAt, Wait
 from chat.host.shutdown import Shutdown
-from chat.models.choice import Calls
-from chat.models.upstream import ModelCall
+from chat.models.choice import Candidate
 from chat.settings import Settings
 from chat.store.history import History
 from chat.store.turn_log_writer import LOST, LogBuffer, TurnLogWriter
+from chat.turns.asking import Asking
 from chat.turns.events import ended_as_stored, ended_in_error, error_json, started
 from chat.turns.plan import TurnPlan
 from chat.turns.report import TurnReport, TurnTimes, make_report
 
-_MAX_CONTINUATIONS = 5
 _AGAIN_SECONDS = 0.5
 _NOT_STORED = "The chat store was unreachable for too long; this turn could not be stored."
 _SHUTTING_DOWN = "This instance is shutting down; nothing was stored."
 log = logging.getLogger("chatkeep")
 
 
-def _not_again(text: str, tokens: int) -> ModelCall:
-    raise InternalError("The model is called once.")
-
-
 class Producer:
     """A running turn: a flow, whose last event is `ended`.
 
-    `call` calls the model; given what it has said so far, and in how many tokens, to go on from there. `on_end`
-    is called once the chat is free.
+    `candidates` are asked one after the other, until one has begun to answer. `on_end` is called
+    once the chat is free.
     """
 
     needs_client = False
@@ -61,7 +54,7 @@ class Producer:
     def __init__(
         self,
         plan: TurnPlan,
-        call: Calls,
+        candidates: Sequence[Candidate],
         *,
         history: History,
         writer: TurnLogWriter,
@@ -71,30 +64,20 @@ class Producer:
         on_end: Callable[[], object],
     ) -> None:
         now = time.monotonic()
-        begun, ask = plan.begun, plan.ask
+        begun = plan.begun
         self.ended: Ended | None = None
-        self.store_seconds = store_seconds
         self._on_end = on_end
         self.client_left: Callable[[], bool] = lambda: False
-        self.upstream_seconds = 0.0
         self.chat, self.ref = plan.chat, begun.ref
         self.chat_mark = begun.mark
         self._plan = plan
-        self._make_call = call
-        self._call = call("", 0)
         self._history = history
         self._writer = writer
         self._shutdown = shutdown
         self._patience_seconds = settings.store_patience_seconds
-        self._answer = Answer(
-            stream=ask.stream,
-            keepalive_seconds=settings.keepalive_seconds,
-            now=now,
-            max_bytes=settings.max_answer_bytes,
-            continuations=_MAX_CONTINUATIONS if ask.autocontinue else 0,
-            secret=settings.gpt_api_key,
-            tells_reasoning=ask.reasoning,
-        )
+        self._keeps_reasoning = settings.keep_reasoning
+        self.times = TurnTimes(now - store_seconds, now)
+        self._asking = Asking(plan, candidates, settings, self.times)
         self._buffer = LogBuffer(
             plan.chat,
             begun.ref,
@@ -103,11 +86,12 @@ class Producer:
             began_ms=begun.now_ms,
         )
         self._writer.attach(self._buffer)
-        self._began_at = now
-        self._times = TurnTimes(now - store_seconds, now)
-        self._attempts_before = 0
         self._store_away_at: float | None = None
         self._end_at = 0.0
+
+    @property
+    def _answer(self) -> Answer:
+        return self._asking.answer
 
     @functools.cached_property
     def started(self) -> Started:
@@ -126,7 +110,7 @@ class Producer:
     @property
     def answering(self) -> bool:
         """Whether the model has begun to answer."""
-        return self._call.answering
+        return self._asking.call.answering
 
     @property
     def error(self) -> ChatkeepError | None:
@@ -137,14 +121,12 @@ class Producer:
     def report(self) -> TurnReport:
         """The facts of a turn that has ended."""
         assert self.ended
-        nothing = Used(self._plan.model, 0, 0)
-        used = self._used() if self._answer.offset or self._call.answering else nothing
-        return make_report(self._call, self.ended, used, self._times, self._attempts_before)
+        return make_report(self._asking.call, self.ended, self._used(), self.times)
 
     def waits_for(self) -> Wait:
         if self._answer.ending:
             return DueAt(self._end_at) if time.monotonic() < self._end_at else WORK_DUE
-        return WORK_DUE if self._answer.goes_on else self._call.waits_for()
+        return WORK_DUE if self._answer.goes_on else self._asking.call.waits_for()
 
     def on_readable(self) -> list[Event]:
         """What has come from the model."""
@@ -152,58 +134,25 @@ class Producer:
         if self._answer.ending:
             return self._answer.tick(now)
         self._buffer.driven_at = now
-        return self._guard(self._read)
+        return self._drive(self._asking.read)
 
     def work(self) -> list[Event]:
         """Call the model, or store the turn; the last event ends it."""
         if not self._answer.ending:
             self._buffer.driven_at = time.monotonic()
-            events = self._guard(self._call_and_read)
+            events = self._drive(self._asking.work_and_read)
             # The last of the text goes out before the turn is stored: no token waits for Redis.
             if events or not self._answer.ending:
                 return events
         return self._end()
 
-    def _guard(self, read: Callable[[], list[Event]]) -> list[Event]:
-        """Whatever fails ends the turn."""
-        try:
-            if not self._is_stopped():
-                return read()
-        except ProtocolError:
-            self._answer.fail(UpstreamRefused(CUT))
-        except ChatkeepError as error:
-            self._answer.fail(error)
-        except Exception:
-            log.exception("turn %s failed", self._plan.begun.ref.turn_id)
-            self._answer.fail(InternalError("An internal error occurred."))
-        return []
-
-    def _call_and_read(self) -> list[Event]:
-        if self._answer.goes_on and not self._plan.may_go_on(self._used().completion_tokens):
-            self._answer.close()
-            return []
-        if self._answer.goes_on:
-            self._call.drain()
-            self._attempts_before += self._call.attempts
-            self._call = self._make_call(self._answer.text, self._used().completion_tokens)
-            self._answer.go_on()
-        self._call.work()
-        return self._read()
-
-    def _read(self) -> list[Event]:
-        piece = self._call.read()
-        now = time.monotonic()
-        if self._call.answering and not self.upstream_seconds:
-            self.upstream_seconds = now - self._began_at
-            if not self._plan.ask.autocontinue:
-                self._make_call = _not_again  # which lets go of the prompt
-        if piece is None:
-            return self._answer.tick(now)
-        events = self._answer.receive(piece, now) if piece else self._answer.upstream_ended()
-        if self._plan.ask.stream:
+    def _drive(self, read: Callable[[], list[Event]]) -> list[Event]:
+        """What has come, unless the turn is to end early; text goes into the turn's log as well."""
+        events = [] if self._is_stopped() else read()
+        if events and self._plan.ask.stream:
             text = "".join([event.text for event in events if isinstance(event, Delta)])
             if text:
-                self._times.note_text()
+                self.times.note_text()
                 self._writer.add(self._buffer, text)
         return events
 
@@ -222,15 +171,12 @@ class Producer:
     def _end(self) -> list[Event]:
         # From here on everything has time-outs of its own: it may take long, but is not stuck.
         self._buffer.driven_at = math.inf
-        self._times.note_answered()
-        if self._answer.was_cut:
-            self._call.close()  # there is no end to it
-        else:
-            self._call.drain()
+        self.times.note_answered()
+        self._asking.finish()
         self.ended = self._settle()
         if self.ended is None:
             return self._answer.tick(time.monotonic())
-        self._times.note_end()
+        self.times.note_end()
         self._writer.detach(self._buffer)
         self._on_end()
         return [self.ended]
@@ -257,7 +203,7 @@ class Producer:
 
     def _take_back(self) -> None:
         """Its client learns that nothing is stored: so let it be, whatever Redis has done by now."""
-        plan, used = self._plan, self._used() if self._call.answering else None
+        plan, used = self._plan, self._used() if self.answering else None
         self._writer.take_back(self._history.take_back(plan.chat, plan.begun.ref, plan.ask, used))
 
     def _drop(self) -> Ended:
@@ -265,7 +211,7 @@ class Producer:
         assert error is not None
         # A log with text is deleted; one without shows late readers the error.
         shown = b"" if self._answer.offset else error_json(error)
-        used = self._used() if self._call.answering else None
+        used = self._used() if self.answering else None
         is_rollback = self._buffer.verdict == "rollback"
         stored = self._history.drop(
             plan.chat, plan.begun.ref, plan.ask, shown, used, rolled_back=is_rollback
@@ -276,20 +222,33 @@ class Producer:
     def _leave_nothing(self) -> Ended:
         plan = self._plan  # only its client gets it; what it used is booked
         self._history.drop(plan.chat, plan.begun.ref, plan.ask, b"", self._used())
-        ending = self._answer.ending or "failed"
-        return self._ended(plan.answer_message(self._answer, ending, plan.begun.now_ms))
+        return self._ended(self._write_message(plan.begun.now_ms))
+
+    def _write_message(self, now_ms: int) -> bytes:
+        turn, candidate = self._answer, self._asking.candidate
+        return self._plan.answer_message(
+            turn,
+            turn.ending or "failed",
+            now_ms,
+            model=candidate.model,
+            provider=candidate.provider,
+            reasoning=turn.reasoning if self._keeps_reasoning or not self._plan.ask.stored else "",
+        )
 
     def _store(self) -> Ended:
-        plan, ending = self._plan, self._answer.ending or "failed"
+        plan = self._plan
         if not plan.ask.stored:
             return self._leave_nothing()
-        now_ms = plan.begun.now_ms + int((time.monotonic() - self._began_at) * 1000)
-        answer = plan.answer_message(self._answer, ending, now_ms)
+        turn = self._answer
+        ending = turn.ending or "failed"
+        now_ms = plan.begun.now_ms + int((time.monotonic() - self.times.called_at) * 1000)
+        error = error_json(turn.error) if turn.error else b""
+        answer = self._write_message(now_ms)
         finished = Finished(
             plan.begun.ref,
             plan.ask,
             answer,
-            self._log_end(ending),
+            LogEnd(ending, turn.offset, self._buffer.rest(), error),
             self._used(),
             began_ms=plan.begun.now_ms,
             now_ms=now_ms,
@@ -298,7 +257,7 @@ class Producer:
             start=plan.start,
             replayed_bytes=plan.replayed_bytes,
             forks=plan.forks,
-            agent=self._call.agent,
+            agent=self._asking.call.agent,
             undelivered=self.client_left(),
         )
         stored = self._history.commit(plan.chat, finished)
@@ -312,11 +271,7 @@ class Producer:
         return Ended(self._answer.ending or "failed", self._answer.offset, msgspec.Raw(message))
 
     def _used(self) -> Used:
-        return self._plan.used(self._answer, is_stopped=self._buffer.verdict is not None)
-
-    def _log_end(self, ending: str) -> LogEnd:
-        error = error_json(self._answer.error) if self._answer.error else b""
-        return LogEnd(ending, self._answer.offset, self._buffer.rest(), error)
+        return self._asking.used(is_stopped=self._buffer.verdict is not None)
 
     def _failed(self, message: bytes | None) -> Ended:
         assert self._answer.error is not None

@@ -10,13 +10,28 @@ from chat.models.upstream import ModelCall
 
 
 class TurnTimes(msgspec.Struct):
-    """When what happened, in monotonic seconds; 0 if it did not. Filled in while the turn goes on."""
+    """When what happened, in monotonic seconds; 0 if it did not. Filled in while the turn goes on.
+
+    `attempts_before`: those of the calls before the last one.
+    """
 
     began_at: float
     called_at: float
+    answering_at: float = 0.0
     first_text_at: float = 0.0
     answered_at: float = 0.0
     ended_at: float = 0.0
+    attempts_before: int = 0
+
+    @property
+    def store_seconds(self) -> float:
+        """What beginning took."""
+        return self.called_at - self.began_at
+
+    @property
+    def upstream_seconds(self) -> float:
+        """Until the model began to answer; 0 if it has not."""
+        return self.answering_at - self.called_at if self.answering_at else 0.0
 
     def note_text(self) -> None:
         """The first text has come."""
@@ -56,21 +71,20 @@ class _ErrorCode(msgspec.Struct):
     code: str
 
 
-def make_report(
-    call: ModelCall, ended: Ended, used: Used, times: TurnTimes, attempts_before: int
-) -> TurnReport:
-    """`attempts_before`: those of the calls before this one."""
+def make_report(call: ModelCall, ended: Ended, used: Used, times: TurnTimes) -> TurnReport:
+    """`call` is the last one. A model that has not begun to answer has used nothing."""
+    has_answered = call.answering or ended.offset > 0
     code = msgspec.json.decode(ended.error, type=_ErrorCode).code if ended.error else ""
     return TurnReport(
         model=used.model,
         agent=call.agent,
         ending=ended.ending,
         code=code,
-        attempts=attempts_before + call.attempts,
+        attempts=times.attempts_before + call.attempts,
         upstream_status=call.upstream_status,
         upstream_request_id=call.upstream_request_id,
         upstream_failure=call.upstream_failure,
-        tokens_in=used.prompt_tokens,
-        tokens_out=used.completion_tokens,
+        tokens_in=used.prompt_tokens if has_answered else 0,
+        tokens_out=used.completion_tokens if has_answered else 0,
         times=times,
     )

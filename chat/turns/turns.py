@@ -159,13 +159,12 @@ class Turns:
             found = Situation(chat, begun, branch, self._settings)
             branch, ask, prompt = place_turn(self._history, found, ask, sent)
         parent_id = id_of(branch.messages[-1]) if branch.messages else None
-        model, call = self._models.open(chat, begun, ask, prompt, parent_id)
+        candidates = self._models.open(chat, begun, ask, prompt, parent_id)
         return Producer(
             TurnPlan(
                 chat,
                 begun,
                 ask,
-                model,
                 prompt.tokens,
                 prompt.start if branch.linear else None,
                 prompt.replayed_bytes if branch.linear else None,
@@ -173,7 +172,7 @@ class Turns:
                 branches.forks_after(begun.forks, begun.revision, branch.leaf),
                 self._models.max_tokens(begun, ask),
             ),
-            call,
+            candidates,
             history=self._history,
             writer=self._writer,
             settings=self._settings,

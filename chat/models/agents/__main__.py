@@ -22,15 +22,14 @@ from urllib.parse import urlsplit
 import msgspec
 import simple_websocket
 
-from chat.core import completions
-from chat.core.answer import CUT, Answer
-from chat.core.completions import PromptMessage
-from chat.core.errors import ChatkeepError, UpstreamRefused
-from chat.core.events import Delta
+from chat.core.answer import Answer
+from chat.core.completions import ChatRequest, PromptMessage
+from chat.core.errors import ChatkeepError
+from chat.core.events import Delta, Event
 from chat.core.http1 import ProtocolError
 from chat.host.flow import wait_for
 from chat.models.agents import wire
-from chat.models.upstream import Upstream
+from chat.models.upstream import ModelCall, Upstream
 
 _SERVER_SILENCE_SECONDS = 90.0  # it pings every 20, at most every 60 seconds
 _MODEL_SILENCE_SECONDS = 600.0
@@ -150,12 +149,12 @@ class Agent:
 
     def _ask(self, question: wire.Question, send: Callable[[str], None], socket: Socket) -> str:
         """Ask the model; `send` gets each piece as it comes, and all of it is returned."""
-        call = self._upstream.call(self._encode(question))
+        call = self._upstream.call(self._request(question))
         turn = Answer(
             stream=True,
             keepalive_seconds=_MODEL_SILENCE_SECONDS,
             now=time.monotonic(),
-            secret=self._upstream.key,
+            secrets=self._upstream.secrets,
         )
         try:
             while not turn.ending:
@@ -163,34 +162,36 @@ class Agent:
                     raise OSError
                 wait_for(call.waits_for(), _STEP_SECONDS)
                 call.work()
-                piece = call.read()
-                if piece is None:
-                    events = turn.tick(time.monotonic())
-                elif piece:
-                    events = turn.receive(piece, time.monotonic())
-                else:
-                    events = turn.upstream_ended()
+                events = _read(call, turn)
                 text = "".join(event.text for event in events if isinstance(event, Delta))
                 if text and question.stream:
                     send(text)
-        except ProtocolError:
-            raise UpstreamRefused(CUT) from None
         finally:
             call.drain()
         if turn.error:
             raise turn.error
         return turn.text
 
-    def _encode(self, question: wire.Question) -> bytes:
+    def _request(self, question: wire.Question) -> ChatRequest:
         asked = question.messages or [{"role": "user", "content": question.content}]
-        return completions.encode_request(
+        return ChatRequest(
             self._model,
             msgspec.json.decode(msgspec.json.encode(asked), type=list[PromptMessage]),
             stream=True,
             temperature=question.temperature,
             max_tokens=question.max_tokens,
-            openai_itself=self._upstream.openai_itself,
         )
+
+
+def _read(call: ModelCall, turn: Answer) -> list[Event]:
+    """What has come of the answer by now."""
+    try:
+        piece = call.read()
+    except ProtocolError:
+        return turn.upstream_ended(cut=True)
+    if piece is None:
+        return turn.tick(time.monotonic())
+    return turn.receive(piece, time.monotonic()) if piece else turn.upstream_ended()
 
 
 def _delta_sender(socket: Socket, question: str) -> Callable[[str], None]:

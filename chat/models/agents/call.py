@@ -5,6 +5,7 @@
 
 import time
 from collections import deque
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Protocol
 
@@ -56,6 +57,7 @@ class AgentCall:
         silence_seconds: float,
     ) -> None:
         self.answering = False
+        self.headers: Mapping[str, str] = {}
         self.question = question_id
         self.agent = self.instance = ""
         self.attempts = self.upstream_status = 0
@@ -166,7 +168,7 @@ class AgentCall:
         self.answering = True
         if reply.kind == "error":
             self.upstream_failure = "answered with an error"
-            reason = sanitize(reply.text, "")
+            reason = sanitize(reply.text)
             raise UpstreamRefused(f"The agent failed: {reason}")
         text = reply.text[max(0, self._length - reply.at) :]  # a retried batch may come twice
         self._length += len(text)

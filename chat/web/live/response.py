@@ -260,8 +260,8 @@ def _server_timing(turn: Producer, context: RequestContext) -> str:
     auth_seconds = context.entry.auth_seconds
     spans = {
         "auth": auth_seconds,
-        "store": turn.store_seconds,
-        "upstream": turn.upstream_seconds,
+        "store": turn.times.store_seconds,
+        "upstream": turn.times.upstream_seconds,
         "total": auth_seconds + monotonic() - context.began_at,
     }
     return ", ".join(f"{name};dur={seconds * 1000:.1f}" for name, seconds in spans.items())

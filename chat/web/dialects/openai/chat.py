@@ -23,7 +23,7 @@ _MAX_TOKENS = 2**31 - 1
 PING = b": ping\n"  # in front of the next event: with a blank line, clients would take it for one
 
 
-class ChatRequest(msgspec.Struct, frozen=True):
+class CompletionRequest(msgspec.Struct, frozen=True):
     """`chat_id`: the chat that the body names."""
 
     ask: Ask
@@ -32,7 +32,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
     include_usage: bool
 
 
-def read_chat(raw: bytes, allowed: Collection[str]) -> ChatRequest:
+def read_chat(raw: bytes, allowed: Collection[str]) -> CompletionRequest:
     """The body of POST /v1/chat/completions. Raises InvalidRequest."""
     body = Body(raw)
     entries = _read_messages(body)
@@ -45,7 +45,7 @@ def read_chat(raw: bytes, allowed: Collection[str]) -> ChatRequest:
         raise InvalidRequest("`metadata.chat_id` must be a string.", param="metadata.chat_id")
     kept = {k: v for k, v in metadata.items() if k not in ("chat_id", "chat_history")}
     ask = msgspec.structs.replace(ask, metadata=kept or msgspec.UNSET)
-    return ChatRequest(ask, Sent(entries, wish), chat_id, bool(options.get("include_usage")))
+    return CompletionRequest(ask, Sent(entries, wish), chat_id, bool(options.get("include_usage")))
 
 
 def read_ask(body: Body, new: list[Entry], params: dict[str, Any]) -> Ask:
