@@ -13,8 +13,6 @@ _CODE = {
     "quota_exceeded": "insufficient_quota",
     "rate_limited": "rate_limit_exceeded",
     "too_many_waiting": "rate_limit_exceeded",
-    "key_missing": "invalid_api_key",
-    "key_rejected": "invalid_api_key",
 }
 _TYPE = {"rate_limit_exceeded": "rate_limit_error", "insufficient_quota": "insufficient_quota"}
 # Asking again would give the same, or run what may have run: every SDK asks three times.
