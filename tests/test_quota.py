@@ -52,6 +52,22 @@ def test_bytes_are_counted_right_whatever_becomes_of_a_turn(
     assert counted() in ({}, {"": 0})
 
 
+def test_bytes_of_a_chat_that_expired_do_not_count_for_the_next_one_of_its_name(
+    start: Any, own_redis: RedisServer
+) -> None:
+    client = start(MAX_STORED_BYTES_PER_OWNER="300000")
+    redis = own_redis.client()
+    made = client.post("/conversation", None, Idempotency_Key="k").json["id"]
+    assert client.say("again", "x" * 5000).status == 200
+    kinds = ("chat:again", "history:again", f"chat:{made}")
+    assert redis.delete(*(f"ck:{{anonymous}}:{kind}" for kind in kinds)) == 3
+    assert client.say("again", "x").status == 200
+    assert client.post("/conversation", None, Idempotency_Key="k").json["id"] == made
+    sizes = {k.decode(): int(v) for k, v in redis.hgetall("ck:{anonymous}:sizes").items()}
+    assert sizes[""] == sizes["again"] + sizes[made] and sizes[made] == 512
+    assert sizes["again"] < 2000
+
+
 def test_me_says_the_quotas(start: Any) -> None:
     limits = (
         start(MAX_CHATS_PER_OWNER="7", MAX_STORED_BYTES_PER_OWNER="9").get("/me").json["limits"]

@@ -2,7 +2,9 @@
 
 import logging
 import time
+from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 
 from msgspec.structs import replace
 
@@ -43,12 +45,12 @@ class Asking:
         self._name = plan.begun.ref.turn_id
         self._times = times
         self._settings = settings
-        self._candidates = iter(candidates)
-        self._begin(next(self._candidates))
+        self._candidates = deque(candidates)
+        self._begin(self._candidates.popleft())
 
     def _begin(self, candidate: Candidate) -> None:
-        self.candidate = candidate
         self.call = candidate.call("", 0)
+        self.candidate = candidate
         self._has_head = False
         self.answer = Answer(
             stream=self._ask.stream,
@@ -81,6 +83,8 @@ class Asking:
         except Exception:
             log.exception("turn %s failed", self._name)
             self.answer.fail(InternalError("An internal error occurred."))
+        if self._candidates and self.answer.offset:
+            self._let_go()
         if self.answer.ending == "failed":
             self._ask_next()
         return events
@@ -121,9 +125,13 @@ class Asking:
         self._has_head = True
         self._times.answering_at = self._times.answering_at or now
         self.answer.head(self.call.headers.get("content-encoding", ""))
+        if not self._candidates:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Nobody else is asked: let go of the prompt, unless it is to be continued."""
+        self._candidates.clear()
         if not self._ask.autocontinue:
-            # Nobody is asked again: let go of the prompt.
-            self._candidates = iter(())
             self.candidate = replace(self.candidate, call=_not_again)
 
     def finish(self) -> None:
@@ -140,10 +148,11 @@ class Asking:
         is_shown = answer.offset or (answer.reasoning and self._ask.reasoning)
         if is_shown or not isinstance(answer.error, _OF_THE_MODEL):
             return
-        if following := next(self._candidates, None):
+        if self._candidates:
             self.call.close()
             self._times.attempts_before += self.call.attempts
-            self._begin(following)
+            with suppress(ChatkeepError):  # no room for its request: the first failure stands
+                self._begin(self._candidates.popleft())
 
 
 def _not_again(text: str, tokens: int) -> ModelCall:

@@ -11,7 +11,7 @@
 --#args rates daily_tokens concurrent_turns all_tokens prompt_tokens answer_tokens
 --#include clock spent is_good read_owner check_rates admit etag once ended member expire
 --#include queue take_place give_place_up look_known collect unseen replayed_bytes read_replay
---#include add_bytes over_quota take_lease
+--#include add_bytes forget_bytes over_quota take_lease
 
 -- A command that waited in a frozen Redis must not take a lease for a caller who has given up.
 local now = clock()

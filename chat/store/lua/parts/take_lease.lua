@@ -25,6 +25,7 @@ local function take_lease(owner, status, created_at, messages, count, start, que
     fields[#fields + 1], fields[#fields + 2] = 'recent', recent .. ' ' .. count .. ' ' .. nonce
   end
   redis.call('HSET', chat, unpack(fields))
+  if not created_at and max_stored ~= '0' then forget_bytes(sizes, chat_id) end -- that expired
   add_bytes(sizes, chat_id, room, max_stored)
   if queue then give_place_up(chat, waiting, queue, nonce, now) end
   if queue and not created_at then redis.call('PERSIST', chat) end -- see drop.lua
