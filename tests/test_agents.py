@@ -74,6 +74,18 @@ def test_model_agent_is_a_model_like_any_other(a: Client, agents: Agents, chat_i
     assert a.get(f"/{chat_id}").json["message_count"] == 4
 
 
+def test_the_answer_of_an_agent_has_a_limit_in_bytes(
+    start_function: Any, agents: Agents, chat_id: str
+) -> None:
+    client = start_function(**SETTINGS, MAX_ANSWER_BYTES="1000").client
+    agents.start(client)
+    for stream in (False, True):
+        reply = client.say(chat_id, "é" * 1000, model="agent", stream=stream)
+        message = reply.events[-1].data if stream else reply.json
+        assert message["content"] == "You said: " + "é" * 495
+        assert (message["finish_reason"], message["status"]) == ("length", "completed")
+
+
 def test_an_ask_finds_an_agent_of_another_instance(
     a: Client, b: Client, agents: Agents, chat_id: str
 ) -> None:

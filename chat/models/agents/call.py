@@ -1,6 +1,7 @@
 """A question to an agent, with the interface of a call of the model API.
 
-`read` returns the bytes that the model API would have sent, so that a turn sees no difference.
+`read` returns the bytes that the model API would have streamed, whether a stream was asked for or
+not: so a turn sees no difference, and nothing is kept here of an answer that is too long.
 """
 
 import time
@@ -63,12 +64,10 @@ class AgentCall:
         self.attempts = self.upstream_status = 0
         self.upstream_request_id = self.upstream_failure = ""
         self._exchange = exchange
-        self._stream = question.stream
         self._data = msgspec.json.encode(question)
         self._silence_seconds = silence_seconds
         self._received_at = self._checked_at = time.monotonic()
         self._replies: deque[tuple[str, AgentReply]] = deque()
-        self._pieces: list[str] = []
         self._length = 0
         self._complete = self._closed = self._lost = self._replaced = False
         self._wake_up = WakeUpPipe()
@@ -173,7 +172,7 @@ class AgentCall:
         text = reply.text[max(0, self._length - reply.at) :]  # a retried batch may come twice
         self._length += len(text)
         self._complete = reply.kind == "done"
-        return self._chunk(text) if self._stream else self._whole(text)
+        return self._chunk(text)
 
     def _chunk(self, text: str) -> bytes:
         delta = _event({"delta": {"content": text}}) if text else b""
@@ -182,12 +181,6 @@ class AgentCall:
             if self._complete
             else delta
         )
-
-    def _whole(self, text: str) -> bytes:
-        self._pieces.append(text)
-        message = {"role": "assistant", "content": "".join(self._pieces)}
-        choice = {"message": message, "finish_reason": "stop"}
-        return msgspec.json.encode({"choices": [choice]}) if self._complete else b""
 
     def _check_silence(self) -> None:
         if time.monotonic() - self._received_at >= self._silence_seconds:
