@@ -6,6 +6,8 @@
 # make check         style and types
 # make test          all tests, on a real Redis and on a cluster; needs no network, takes minutes
 # make test-servers  the tests that touch Redis most, on Redis 6.2, 7, Valkey 9 and a cluster
+# make test-clients  real OpenAI clients of Python and JavaScript, installed into .clients/; writes
+#                    docs/clients.md
 # make test-providers  install LiteLLM into .peers/, and run the function with it
 # make fuzz          50,000 requests of garbage on every route
 # make chaos         break everything at random for minutes, and count what was lost
@@ -23,7 +25,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := .venv-run
 
-.PHONY: help run quick test test-servers test-providers fuzz chaos bench bench-peers check lock docs sbom audit clean
+.PHONY: help run quick test test-servers test-clients test-providers fuzz chaos bench bench-peers check lock docs sbom audit clean
 
 run: $(RUN)/installed
 	@exec $(RUN)/bin/python -m dev.run
@@ -40,6 +42,9 @@ test: $(VENV)/installed
 
 test-servers: $(VENV)/installed
 	$(BIN)/python -m dev.servers
+
+test-clients: $(VENV)/installed
+	$(BIN)/python -m dev.clients
 
 test-providers: $(VENV)/installed .peers/litellm/installed
 	CI_PROVIDERS=1 $(BIN)/python -m pytest tests/test_litellm.py
@@ -97,4 +102,4 @@ $(RUN)/installed: requirements.txt requirements-run.txt
 	@$(PYTHON) -m dev.environment $(RUN) requirements.txt --wheels requirements-run.txt --small
 
 clean:
-	rm -rf $(VENV) $(RUN) .data .peers
+	rm -rf $(VENV) $(RUN) .data .peers .clients

@@ -39,6 +39,7 @@ from chat.web.apis.ask import AskRoutes
 from chat.web.apis.completion import CompletionRoutes
 from chat.web.apis.conversations import ConversationsRoutes
 from chat.web.apis.native import NativeRoutes
+from chat.web.apis.openai import openai_routes
 from chat.web.auth.access import Access
 from chat.web.auth.attempts import Attempts
 from chat.web.live.answer import Talk
@@ -85,6 +86,7 @@ def build(settings: Settings) -> Router:
         *ConversationsRoutes(turns, history, chats, talk).routes(),
         *AskRoutes(turns, history, chats, talk).routes(),
         *CompletionRoutes(turns, history, chats, talk).routes(),
+        *openai_routes(turns, history, chats, talk, settings),
         *AccountRoutes(owners).routes(),
         *AgentRoutes(agents, agent_auth, talk, shutdown, relay, max_bytes).routes(),
         *AdminRoutes(users, owners, settings.rotate_seconds).routes(),

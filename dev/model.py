@@ -64,6 +64,8 @@ def demo_answer(body: dict[str, Any]) -> Answer:
 def _plain(content: Any) -> str:
     if isinstance(content, str):
         return content
+    if content is None:  # an answer that only calls tools
+        return ""
     return " ".join(str(part.get("text", f"[{part.get('type')}]")) for part in content)
 
 
@@ -231,7 +233,7 @@ def _chunk(head: dict[str, Any], delta: dict[str, str], finish_reason: str | Non
 
 
 def _usage(body: dict[str, Any], answer: Answer) -> dict[str, int]:
-    prompt = sum(len(_plain(m["content"]).split()) for m in body["messages"])
+    prompt = sum(len(_plain(m.get("content")).split()) for m in body["messages"])
     completion = len(answer.pieces)
     return {
         "prompt_tokens": prompt,

@@ -22,11 +22,12 @@ from chat.web.apis.ask import AskRoutes
 from chat.web.apis.completion import CompletionRoutes
 from chat.web.apis.conversations import ConversationsRoutes
 from chat.web.apis.native import NativeRoutes
+from chat.web.apis.openai import openai_routes
 from chat.web.routes import Route
 
 ROOT = Path(__file__).resolve().parent.parent
 UPSTREAM_KEY = "sk-test-0123456789abcdef0123456789abcdef"
-# What may be in no log and no dump: the keys above and below, encryption keys, any user's key.
+# In no log and no dump: these keys, encryption keys, any user's key.
 ADMIN_KEY = "admin-0123456789abcdef0123456789abcdef"
 ENCRYPTION_KEYS = ("ab" * 32, "cd" * 32)
 
@@ -39,6 +40,7 @@ def all_routes() -> list[Route]:
         *ConversationsRoutes(nothing, nothing, nothing, nothing).routes(),
         *AskRoutes(nothing, nothing, nothing, nothing).routes(),
         *CompletionRoutes(nothing, nothing, nothing, nothing).routes(),
+        *openai_routes(nothing, nothing, nothing, nothing, nothing),
         *AccountRoutes(nothing).routes(),
         *AgentRoutes(nothing, nothing, nothing, nothing, nothing, 0).routes(),
         *AdminRoutes(nothing, nothing, 0).routes(),
@@ -246,8 +248,7 @@ class Function:
                 stderr=log,
                 start_new_session=True,
             )
-        if wait:
-            self.wait_until_up()
+        self.wait_until_up() if wait else None
         return self
 
     def wait_until_up(self) -> None:
@@ -261,7 +262,7 @@ class Function:
         raise RuntimeError(f"the function did not start:\n{self.log.read_text()}")
 
     def stop(self) -> None:
-        """SIGTERM, as the platform does, and SIGKILL when that takes too long."""
+        """SIGTERM, as the platform does, and SIGKILL if it takes too long."""
         if "--debug" in self._arguments:
             self.kill()  # its reloader would leave the server behind
         elif self._process and self._process.poll() is None:

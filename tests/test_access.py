@@ -10,6 +10,7 @@ import pytest
 from chat.core.credentials import make_key
 from chat.web.routes import Route
 from dev.model import ModelServer
+from tests.call_route import call
 from tests.harness import ADMIN_KEY, UPSTREAM_KEY, Client, Function, all_routes, as_admin, new_user
 
 #: What a stranger's chat answers, which is what a chat that never existed answers.
@@ -55,7 +56,19 @@ ADMIN = {
 }
 ANYONE = {"GET /health", "GET /livez"}
 OF_AGENTS = {"GET /client/register"}  # see test_agents.py
+V1_GIVEN = {  # with a chat in front of the path, or without
+    *(f"POST /v1/{name}" for name in ("chat/completions", "responses", "conversations")),
+    *("GET /v1/models", "GET /v1/models/<path:model>"),
+    "DELETE /v1/conversations/<conversation_id>",
+}
 ROUTES = {f"{route.method} {route.path}": route for route in all_routes()}
+for _name in ROUTES:
+    _method, _, _path = _name.partition(" ")
+    _own = f"{_method} {_path.removeprefix('/<chat_id>')}"
+    if _path.startswith("/<chat_id>/v1/") or "_id>" in _own.partition("/v1/")[2]:
+        OTHERS_CHAT[_name] = 200 if _own in V1_GIVEN else 404
+    elif _path.startswith("/v1/"):
+        NO_CHAT.add(_name)
 OF_USERS = sorted(OTHERS_CHAT.keys() | NO_CHAT)
 
 
@@ -77,15 +90,6 @@ def a(instances: tuple[Function, Function], model: ModelServer) -> str:
 @pytest.fixture
 def b(instances: tuple[Function, Function], model: ModelServer) -> str:
     return instances[1].client.base
-
-
-def call(client: Client, route: Route, chat: str, turn: str = "turn_1", body: Any = None) -> Any:
-    path = route.path.replace("not_reserved:", "").replace("path:", "")
-    path = path.replace("<chat_id>", chat).replace("<turn_id>", turn).replace("<user_id>", "u")
-    said = {"content": "x", "prompt": "x", "message": "x", "title": "x"}
-    if "conversation_id" in route.body:
-        said["conversation_id"] = chat
-    return client.request(route.method, path, body or (said if route.body else None))
 
 
 def assert_rejected(reply: Any, route: Route, code: str) -> None:
@@ -149,7 +153,8 @@ def test_another_users_chat_is_one_that_never_was(a: str, chat_id: str, name: st
 
 def _shape(body: bytes, chat: str) -> str:
     text = body.decode().replace(chat, "<chat>")
-    return re.sub(r"(turn|msg)_\w+|\d{4}-[\d:.TZ-]+", "<it>", text)
+    text = re.sub(r'"(created|created_at|completed_at)":\d+', "<it>", text)
+    return re.sub(r"(turn|msg|conv|resp|chatcmpl)[_-]\w+|\d{4}-[\d:.TZ-]+", "<it>", text)
 
 
 @pytest.mark.parametrize("name", sorted(NO_CHAT))
@@ -286,5 +291,5 @@ def test_models_that_are_not_allowed_are_refused(
 def test_fields_that_are_not_ours_are_not_passed_on(
     client: Client, model: ModelServer, chat_id: str
 ) -> None:
-    client.say(chat_id, "x", tools=[{"type": "web"}], n=9, logit_bias={}, user="x", store=True)
+    client.say(chat_id, "x", n=9, logit_bias={}, user="x", store=True)
     assert set(model.requests[0].body) == {"model", "messages"}

@@ -20,7 +20,7 @@ _PAGES = sorted(
 _README_LINES = 250
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _FILE = re.compile(r"[\w.-]+(?:/[\w.-]+)*(?:\.(?:py|lua|md|sh|svg|toml|txt|in|yml|c|json)|/)")
-_MADE_BY_COMMANDS = (".data/", ".peers/", ".venv/", ".venv-run/")
+_MADE_BY_COMMANDS = (".data/", ".peers/", ".clients/", ".venv/", ".venv-run/")
 
 
 def _read(name: str) -> str:

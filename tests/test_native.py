@@ -122,7 +122,13 @@ def test_what_goes_upstream_is_the_request_and_nothing_else(
     client: Client, model: ModelServer, chat_id: str
 ) -> None:
     client.say(
-        chat_id, "x", model="other", temperature=0.5, max_tokens=7, metadata={"a": 1}, tools=["no"]
+        chat_id,
+        "x",
+        model="other",
+        temperature=0.5,
+        max_tokens=7,
+        metadata={"a": 1},
+        gadgets=["no"],
     )
     asked = model.requests[-1]
     assert asked.path == "/v1/chat/completions"

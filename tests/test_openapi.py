@@ -9,6 +9,10 @@ from dev.model import ModelServer
 from tests.harness import ADMIN_KEY, Client, Function, all_routes
 
 ROUTES = all_routes()
+REQUIRED = {
+    **dict.fromkeys(("content", "prompt", "message", "input"), "x"),
+    "messages": [{"role": "user", "content": "x"}],
+}
 FIELDS = [(route, name) for route in ROUTES for name in route.body if name != "admin_key"]
 
 
@@ -46,11 +50,12 @@ def test_every_status_it_names_is_given(admin: Client, chat_id: str) -> None:
     for route in ROUTES:
         if route.method != "DELETE" and f"{route.method} {path_of(route)}" not in asked:
             path = route.path.replace("not_reserved:", "").replace("<chat_id>", chat_id)
-            path = path.replace("<path:user_id>", "somebody")
+            path = path.replace("<path:user_id>", "somebody").replace("<path:model>", "m")
+            path = path.replace("<conversation_id>", "none")
             if "<turn_id>" in path:
                 path = path.replace("<turn_id>", client.get(f"/{chat_id}/chat").json[1]["turn_id"])
-            said = dict.fromkeys(("content", "prompt", "message"), "x")
-            body = {**said, "user_id": "somebody"} if route.body else None
+            required = {k: v for k, v in REQUIRED.items() if k in route.body}
+            body = required | ({"user_id": "somebody"} if "user_id" in route.body else {})
             assert client.request(route.method, path, body).status == route.status, path
 
 
@@ -63,7 +68,7 @@ def test_every_field_it_names_is_checked(
     path = route.path.replace("not_reserved:", "").replace("<chat_id>", chat_id)
     path = path.replace("<path:user_id>", "somebody")
     client.say(chat_id, "x")
-    body = {field: "x" for field in ("content", "prompt", "message") if field in route.body}
+    body = {field: value for field, value in REQUIRED.items() if field in route.body}
     reply = client.request(route.method, path, body | {name: [["neither"]]})
     assert reply.status == 400, reply.body
     told = reply.json["error"]

@@ -1,7 +1,8 @@
 """Pure values and codecs: no I/O, no clock, no library but msgspec.
 
 titles.py       what a chat is called before anybody names it
-messages.py     messages, chats, and the ids that tie a turn together
+messages.py     messages, chats, requests for turns
+turn_ref.py     the ids that tie a turn together
 events.py       the events of a turn: started, delta, ended
 errors.py       what can go wrong, as facts
 credentials.py  owners and user keys
@@ -11,6 +12,11 @@ cursors.py      which part of which turn a client has
 branches.py     which messages belong to one branch
 outcomes.py     what Redis says when a turn is to begin, and when one looks at a chat
 prompt.py       history -> prompt
+replay.py       stored messages, and what clients sent, as messages of a prompt
+entries.py      stored messages as entries of a conversation
+matching.py     what is new in a request that carries the whole conversation
+sent.py         such a request, and where it belongs
+tool_calls.py   tool calls from the pieces in which they are streamed
 answer.py       the state of one answer between model and client
 completions.py  codec: what the model API is asked
 quirks.py       what a model wants to be asked differently, learned from its refusals

@@ -26,6 +26,7 @@ from chat.core.messages import Usage
 from chat.core.refusals import describe, sanitize
 from chat.core.reply import ReplyDecoder
 from chat.core.speech import Speech, without_thinking
+from chat.core.tool_calls import ToolCalls
 from chat.core.usual_chunks import decode
 
 CUT = "The model API broke off in the middle of its answer."
@@ -77,7 +78,7 @@ class Answer:
     def _begin_round(self) -> None:
         """One call of the model begins."""
         self._reply = ReplyDecoder(stream=self._stream, max_bytes=self._max_bytes)
-        self._speech = Speech()
+        self._speech, self.calls = Speech(), ToolCalls()
         self._round_offset = self.offset
         self._finished_at: float | None = None
         self._hint = ""
@@ -98,7 +99,7 @@ class Answer:
         return self.reasoning + self.text or self._reply.body.decode(errors="replace")
 
     def head(self, content_encoding: str = "") -> None:
-        """The head of the model API's response has come."""
+        """The head of the response has come."""
         self._reply.head(content_encoding)
 
     def receive(self, piece: bytes, now: float) -> list[Event]:
@@ -164,8 +165,7 @@ class Answer:
             return
         if self.finish_reason:
             self._complete()  # the answer was complete already
-            return
-        if self._continued:
+        elif self._continued:
             self._end_silent()
         else:
             self._end_failed(error)
@@ -262,7 +262,7 @@ class Answer:
             self.fail(UpstreamRefused(self._reason(chunk.error)))
         if chunk.done and not self.ending:
             self._complete()
-        return events
+        return [*events, *self.calls.receive(chunk.tool_calls)]
 
     def _note(self, chunk: Chunk) -> None:
         self._hint = self._hint or chunk.hint

@@ -22,6 +22,7 @@ class Chunk(Words, frozen=True, gc=False):
     error: str | None = None  # the reason, as it was found
     hint: str = ""  # words that are the reason, if nothing else follows
     calls_tools: bool = False
+    tool_calls: object = None  # whole calls or pieces of calls, as they came
     is_whole: bool = False  # the text is all of the answer, not the next piece of it
     is_unread: bool = False  # JSON that cannot be read: perhaps words are missing
     done: bool = False

@@ -1,5 +1,8 @@
 """Encodes requests to the model API. Protocol: OpenAI Chat Completions."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import msgspec
 
 from chat.core.quirks import Quirks
@@ -12,6 +15,17 @@ class PromptMessage(msgspec.Struct, frozen=True):
     content: msgspec.Raw
 
 
+class WireMessage(PromptMessage, frozen=True):
+    """A message with other fields than role and content; `fields` are all of it."""
+
+    fields: dict[str, Any]
+
+
+def written(messages: Sequence[PromptMessage]) -> list[Any]:
+    """The messages as they are sent and shown."""
+    return [m.fields if isinstance(m, WireMessage) else m for m in messages]
+
+
 class ChatRequest(msgspec.Struct, frozen=True):
     """What a model is asked."""
 
@@ -20,6 +34,7 @@ class ChatRequest(msgspec.Struct, frozen=True):
     stream: bool = False
     temperature: float | None = None
     max_tokens: int | None = None
+    params: dict[str, Any] = {}
 
 
 def encode_request(request: ChatRequest, quirks: Quirks) -> bytes:
@@ -29,7 +44,8 @@ def encode_request(request: ChatRequest, quirks: Quirks) -> bytes:
     """
     body: dict[str, object] = {
         "model": request.model,
-        "messages": _in_roles(request.messages, quirks),
+        "messages": written(_in_roles(request.messages, quirks)),
+        **request.params,
     }
     if request.temperature is not None and quirks.temperature:
         body["temperature"] = request.temperature

@@ -5,6 +5,7 @@ from typing import Literal, get_args
 import msgspec
 
 from chat.core.messages import Status
+from chat.core.tool_calls import CallPiece
 
 Ending = Literal["completed", "cancelled", "failed", "interrupted"]
 #: Why a turn has to end early: a client's stop, a newer message in its place, or its instance is gone.
@@ -67,7 +68,7 @@ class Ended(msgspec.Struct, frozen=True):
     error: msgspec.Raw | None = None
 
 
-Event = Started | Delta | Reasoning | KeepAlive | Ended
+Event = Started | Delta | Reasoning | CallPiece | KeepAlive | Ended
 
 
 def read_stop_reason(raw: bytes) -> StopReason:

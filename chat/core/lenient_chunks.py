@@ -52,6 +52,7 @@ def _join(first: Chunk, second: Chunk) -> Chunk:
         error=second.error if first.error is None else first.error,
         hint=first.hint or second.hint,
         calls_tools=first.calls_tools or second.calls_tools,
+        tool_calls=_join_lists(first.tool_calls, second.tool_calls),
         is_whole=first.is_whole or second.is_whole,
         is_unread=first.is_unread or second.is_unread,
         done=first.done or second.done,
@@ -78,6 +79,7 @@ def _read(value: object) -> Chunk:
         error=error,
         hint=find_hint(value),
         calls_tools=bool(words.get("tool_calls") or words.get("function_call")),
+        tool_calls=_find_calls(words),
         is_whole=is_whole,
     )
 
@@ -108,6 +110,20 @@ def _as_words(value: object) -> dict[str, object]:
     if isinstance(value, dict):
         return value
     return {"content": value} if isinstance(value, str | list) and value else {}
+
+
+def _find_calls(words: dict[str, object]) -> object:
+    """Calls as they came; one in the old form becomes a list of one."""
+    old = words.get("function_call")
+    return words.get("tool_calls") or ([{"function": old}] if old else None)
+
+
+def _join_lists(first: object, second: object) -> object:
+    both = [
+        *(first if isinstance(first, list) else []),
+        *(second if isinstance(second, list) else []),
+    ]
+    return both or None
 
 
 def _plain(value: object, depth: int = 0) -> str:

@@ -5,11 +5,13 @@ the model, without being decoded.
 """
 
 import datetime
-import re
-import secrets
 from typing import Any, Literal
 
 import msgspec
+
+from chat.core.turn_ref import TurnRef as TurnRef
+from chat.core.turn_ref import find_ref as find_ref
+from chat.core.turn_ref import new_nonce as new_nonce
 
 Status = Literal["completed", "cancelled", "incomplete"]
 WhenBusy = Literal["enqueue", "reject", "interrupt", "rollback"]
@@ -46,6 +48,8 @@ class UserMessage(msgspec.Struct, frozen=True):
     created_at: str
     parent_id: str | None
     metadata: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    messages: list[dict[str, Any]] | msgspec.UnsetType = msgspec.UNSET  # all that the turn brought
+    response: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET  # what a response repeats
 
 
 class AssistantMessage(msgspec.Struct, frozen=True):
@@ -66,6 +70,7 @@ class AssistantMessage(msgspec.Struct, frozen=True):
     usage: Usage | None
     chat_id: str
     turn_id: str
+    tool_calls: list[dict[str, Any]] | msgspec.UnsetType = msgspec.UNSET
     provider: str | msgspec.UnsetType = msgspec.UNSET
     reasoning: str | msgspec.UnsetType = msgspec.UNSET
 
@@ -87,7 +92,10 @@ class Chat(msgspec.Struct, frozen=True):
 
 
 class Repeat(msgspec.Struct, frozen=True):
-    """An idempotency key and the body it came with, as keyed fingerprints (`Vault.fingerprint`)."""
+    """An idempotency key and the body it came with, as keyed fingerprints (`Vault.fingerprint`).
+
+    `field` is "" without a key: then only the newest turn of the chat may be the same.
+    """
 
     field: str
     body_hash: str
@@ -100,8 +108,9 @@ class Ask(msgspec.Struct, frozen=True):
     Redis keeps it beside the running turn, so that any instance can end a turn whose own has died.
     `if_match`: the chat must have this ETag; `must_exist`: the chat must exist already;
     `has_waited`: for another turn; `title`: for a chat that has none; `prefers_agents`: use a connected
-    agent, whatever the model;
-    `reasoning`: stream what the model thinks, too.
+    agent, whatever the model; `reasoning`: stream what the model thinks, too; `params`: others of the
+    model; `messages`: all that the turn brings, where `content` is not all; `response`: what a response
+    repeats of its request; `openai`: by the OpenAI API; `stored`: false if the turn leaves nothing.
     """
 
     content: msgspec.Raw
@@ -121,6 +130,11 @@ class Ask(msgspec.Struct, frozen=True):
     title: str | None = None
     prefers_agents: bool = False
     reasoning: bool = False
+    params: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    messages: list[dict[str, Any]] | msgspec.UnsetType = msgspec.UNSET
+    response: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    openai: bool = False
+    stored: bool = True
 
 
 def plain_text(content: msgspec.Raw) -> str:
@@ -136,7 +150,7 @@ def etag(mark: str, revision: int) -> str:
     return f"{mark}.{revision}" if mark else "0"
 
 
-def write_user_message(ref: "TurnRef", ask: Ask, *, began_ms: int, parent_id: str | None) -> bytes:
+def write_user_message(ref: TurnRef, ask: Ask, *, began_ms: int, parent_id: str | None) -> bytes:
     """A turn's user message as it is stored."""
     return msgspec.json.encode(
         UserMessage(
@@ -146,12 +160,14 @@ def write_user_message(ref: "TurnRef", ask: Ask, *, began_ms: int, parent_id: st
             created_at=timestamp(began_ms),
             parent_id=parent_id,
             metadata=ask.metadata,
+            messages=ask.messages,
+            response=ask.response,
         )
     )
 
 
 def write_assistant_message(
-    ref: "TurnRef",
+    ref: TurnRef,
     chat_id: str,
     text: str,
     *,
@@ -160,6 +176,7 @@ def write_assistant_message(
     now_ms: int,
     finish_reason: str | None = None,
     usage: Usage | None = None,
+    tool_calls: list[dict[str, Any]] | None = None,
     provider: str = "",
     reasoning: str = "",
 ) -> bytes:
@@ -177,6 +194,7 @@ def write_assistant_message(
             usage=usage,
             chat_id=chat_id,
             turn_id=ref.turn_id,
+            tool_calls=tool_calls or msgspec.UNSET,
             provider=provider or msgspec.UNSET,
             reasoning=reasoning or msgspec.UNSET,
         )
@@ -202,41 +220,6 @@ class _WithRole(msgspec.Struct, frozen=True):
 _with_role = msgspec.json.Decoder(_WithRole)
 _user_message = msgspec.json.Decoder(UserMessage)
 _answer = msgspec.json.Decoder(AssistantMessage)
-_ID = re.compile(r"(?:msg|turn)_([0-9a-f]{1,8})([0-9a-f]{24})")
-
-
-class TurnRef(msgspec.Struct, frozen=True):
-    """A turn: the index of its user message in the history, and a random nonce.
-
-    All ids of a turn are made of these two, so that any of them leads straight to an index of the
-    history; the nonce of the message there proves that it is the same turn.
-    """
-
-    index: int
-    nonce: str
-
-    @property
-    def turn_id(self) -> str:
-        return f"turn_{self.index:x}{self.nonce}"
-
-    @property
-    def user_message_id(self) -> str:
-        return f"msg_{self.index:x}{self.nonce}"
-
-    @property
-    def message_id(self) -> str:
-        return f"msg_{self.index + 1:x}{self.nonce}"
-
-
-def new_nonce() -> str:
-    """96 random bits: the identity, and the fencing token, of one turn."""
-    return secrets.token_hex(12)
-
-
-def find_ref(some_id: str) -> TurnRef | None:
-    """Parse a message id or turn id; `index` is that of the very message."""
-    match = _ID.fullmatch(some_id)
-    return TurnRef(int(match[1], 16), match[2]) if match else None
 
 
 class _WithId(msgspec.Struct, frozen=True):

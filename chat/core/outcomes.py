@@ -178,7 +178,7 @@ class Finished(msgspec.Struct, frozen=True):
     `answer` is the assistant's message as JSON. None in `usage`: the model did not report it; in
     `start` and `forks`: the chat's stay as they are. `replayed_bytes`: of the messages from `start`
     on, without this turn's. `agent`: who answered, if it was an agent. `from_outside`: its producer
-    does not know, and will learn what has been booked for it.
+    does not know, and will learn what has been booked for it. `undelivered`: its client has left.
     """
 
     ref: TurnRef
@@ -195,3 +195,4 @@ class Finished(msgspec.Struct, frozen=True):
     forks: str | None = None
     agent: str = ""
     from_outside: bool = False
+    undelivered: bool = False

@@ -61,7 +61,7 @@ def learn(quirks: Quirks, sent: bytes, refusal: bytes) -> Quirks:
     `sent` and `refusal` are the bodies of the request and of the response.
     """
     text = refusal[:_MAX_LOOKED_AT].decode("utf-8", "replace").lower()
-    fields = msgspec.json.decode(sent, type=_Sent)
+    fields = msgspec.json.decode(sent, type=_SentRequest)
     if _UNSUPPORTED.search(text):
         quirks = _learn_fields(quirks, fields, text)
     if quirks.system_role != "user" and fields.begins_with_instructions and _NO_SYSTEM.search(text):
@@ -76,7 +76,7 @@ class _SentMessage(msgspec.Struct, frozen=True):
     role: str
 
 
-class _Sent(msgspec.Struct, frozen=True):
+class _SentRequest(msgspec.Struct, frozen=True):
     messages: list[_SentMessage]
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
@@ -89,7 +89,7 @@ class _Sent(msgspec.Struct, frozen=True):
         return bool(self.messages) and self.messages[0].role in ("system", "developer")
 
 
-def _learn_fields(quirks: Quirks, fields: _Sent, text: str) -> Quirks:
+def _learn_fields(quirks: Quirks, fields: _SentRequest, text: str) -> Quirks:
     if fields.max_tokens is not None and _names(text, "max_tokens"):
         quirks = replace(quirks, max_tokens="max_completion_tokens")
     elif fields.max_completion_tokens is not None and _names(text, "max_completion_tokens"):

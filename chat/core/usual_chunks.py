@@ -130,6 +130,7 @@ def _read_usual(data: bytes) -> Chunk | None:
         usage=usage or _as_usage(choice.usage),
         finish_reason=read_finish(choice.finish_reason),
         calls_tools=bool(words.tool_calls),
+        tool_calls=words.tool_calls,
         is_whole=choice.delta is None,
     )
 

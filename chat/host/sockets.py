@@ -11,6 +11,16 @@ _READ_BYTES = 4096
 _MAX_DRAINED = 65536
 
 
+def has_left(client: socket.socket) -> bool:
+    """Whether the other side has closed its connection, or we have."""
+    try:
+        return client.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
 def wait_readable(
     source: socket.socket | int, timeout: float, *, or_writable: bool = False
 ) -> bool:

@@ -7,7 +7,7 @@ import msgspec
 from msgspec.structs import replace
 
 from chat.core import prompt as prompts
-from chat.core.completions import ChatRequest
+from chat.core.completions import ChatRequest, written
 from chat.core.errors import NoAgent, NotAllowed
 from chat.core.messages import Ask, ChatRef, TurnRef, plain_text
 from chat.core.outcomes import Begun
@@ -100,19 +100,21 @@ class Models:
             conversation_id=_conversation(chat),
             parent_id=parent_id or "",
             content=plain_text(messages[-1].content),
-            messages=list(messages),
+            messages=written(messages),
             stream=ask.stream,
             temperature=ask.temperature,
             max_tokens=ask.max_tokens,
         )
 
     def _request(self, model: str, prompt: Prompt, ask: Ask, text: str) -> ChatRequest:
+        messages = prompts.go_on(prompt.messages, text) if text else prompt.messages
         return ChatRequest(
             model,
-            prompts.go_on(prompt.messages, text) if text else prompt.messages,
+            messages,
             stream=ask.stream,
             temperature=ask.temperature,
             max_tokens=ask.max_tokens,
+            params=ask.params or {},
         )
 
     def max_tokens(self, begun: Begun, ask: Ask) -> int | None:

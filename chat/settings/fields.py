@@ -173,6 +173,13 @@ class Fields(ModelFields, frozen=True, kw_only=True):
             " empty: any."
         ),
     ] = ""
+    allowed_parameters: Annotated[
+        str,
+        Meta(
+            description="Parameters that change the price and that clients may use all the same,"
+            " comma-separated, e.g. service_tier,prediction,tools.web_search."
+        ),
+    ] = ""
     max_output_tokens: Annotated[
         int,
         Meta(ge=0, description="Cap on the tokens of one answer, whatever is asked; 0: no limit."),

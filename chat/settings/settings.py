@@ -50,6 +50,20 @@ class Settings(Fields, frozen=True, kw_only=True):
         """Whether there is a model API, or agents alone."""
         return bool(self.gpt_api_key) or self.openai_base_url != OPENAI_URL
 
+    @property
+    def parameters(self) -> frozenset[str]:
+        """Parameters that clients may use although they change the price."""
+        return _words(self.allowed_parameters)
+
+    @property
+    def models(self) -> list[str]:
+        """The models that clients see: the default one, and those they may name besides."""
+        if not self.has_upstream:
+            return [AGENT]
+        agents = {AGENT} if self.lets_agents_in and self.may_name(AGENT) else set()
+        others = (_words(self.allowed_models) | agents) - {self.gpt_model}
+        return [self.gpt_model, *sorted(others)]
+
     def may_name(self, model: str) -> bool:
         """Whether a client may ask for this model."""
         if not self.has_upstream:

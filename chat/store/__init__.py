@@ -14,6 +14,7 @@ begin_reply.py      the outcomes of begin
 queue.py            the messages that wait for a chat, in order
 begin_reply.py      what begin.lua answers
 history_reader.py   messages: the running turn, pages, branches
+history_edits.py    changes of what is kept, beside the begin and the end of turns
 turn_log.py         the log of a streamed turn: its entries, reading, stopping
 turn_log_writer.py  the thread that writes the logs and keeps leases
 take_backs.py       turns that must leave nothing, dropped until Redis has answered

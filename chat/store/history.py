@@ -20,7 +20,7 @@ from chat.core.titles import label, short_title
 from chat.core.usage import Used, oldest_day
 from chat.settings import Settings
 from chat.store.begin_reply import must_exist, read_begin
-from chat.store.history_reader import HistoryReader
+from chat.store.history_edits import HistoryEdits, delivery
 from chat.store.keyspace import (
     chat_key,
     chats_key,
@@ -44,7 +44,7 @@ _LARGEST_ANSWER = 16_384  # tokens that are reserved where nothing limits the an
 _GONE = "The chat or this turn was deleted while the model answered."
 
 
-class History(HistoryReader):
+class History(HistoryEdits):
     """Begins and ends turns, and reads what they left."""
 
     def __init__(self, store: Store, vault: Vault, settings: Settings) -> None:
@@ -91,6 +91,7 @@ class History(HistoryReader):
             idempotency_field=repeat.field if repeat else "",
             body_hash=repeat.body_hash if repeat else "",
             look_up=_flag(repeat and repeat.look_up),
+            recent=repeat.body_hash if repeat and not repeat.field else "",
             waits=_WAITS[ask.when_busy] if ask and self._queues else "",
             max_waiting=self._max_waiting,
             expected=ask.if_match if ask else "",
@@ -252,6 +253,7 @@ class History(HistoryReader):
             "system": None if system is None else self._vault.seal_text(chat, system),
             "agent": turn.agent or None,
             "booked": turn.used.booked(turn.ref.nonce) if turn.from_outside else None,
+            "recent": delivery(turn),
             "label": self._vault.seal_text(chat, named) if named else None,
         }
         pairs = [(name, value) for name, value in values.items() if value is not None]

@@ -6,7 +6,8 @@ REDIS_KEY_PREFIX stands in front of all of them.
     ck:{owner}:chats                  ZSET    chat id -> updated_at (ms); an owner's chats
     ck:{owner}:sizes                  HASH    chat id -> its bytes, '' -> of all; only with a quota
     ck:{owner}:chat:<chat>            HASH    one chat, and its running turn; fields below
-    ck:{owner}:history:<chat>         LIST    its messages as JSON, oldest first; only appended to
+    ck:{owner}:history:<chat>         LIST    its messages as JSON, oldest first; appended to, and an item
+                                              of a conversation can be emptied
     ck:{owner}:log:<chat>:<nonce>     STREAM  the log of one streamed turn; entries: turn_log.py
     ck:{owner}:once:<fingerprint>     HASH    what is remembered of a chat's repeats, also when it
                                               is deleted; fields below
@@ -48,6 +49,8 @@ Fields of a chat:
     context                  the tokens of the newest turn in the history
     ended                    `<nonce>@<ms> ` of the turns that ended in the last seconds
     booked                   `<nonce> <prompt> <completion>` as booked for a turn ended from outside
+    recent                   `<fingerprint of the request> <index> <nonce> <state>` of the newest turn
+                             by the OpenAI API; state: none while it runs, delivered, undelivered
     start                    index in the history of the oldest message in the prompt
     bytes                    `<revision> <bytes of the messages from start to there>`
     prompt_tokens completion_tokens    sums over all turns

@@ -53,6 +53,7 @@ class TurnPlan(msgspec.Struct, frozen=True):
             now_ms=now_ms,
             finish_reason=answer.finish_reason or ("error" if answer.error else None),
             usage=answer.usage,
+            tool_calls=answer.calls.whole() if ending == "completed" else [],
         )
 
     def may_go_on(self, used_tokens: int) -> bool:

@@ -67,6 +67,7 @@ class Producer:
         begun = plan.begun
         self.ended: Ended | None = None
         self._on_end = on_end
+        self.client_left: Callable[[], bool] = lambda: False
         self.chat, self.ref = plan.chat, begun.ref
         self.chat_mark = begun.mark
         self._plan = plan
@@ -218,19 +219,31 @@ class Producer:
         # Another instance may have taken it for dead, and stored it: then it has not simply failed.
         return ended_as_stored(stored) if stored else self._failed(None)
 
+    def _leave_nothing(self) -> Ended:
+        plan = self._plan  # only its client gets it; what it used is booked
+        self._history.drop(plan.chat, plan.begun.ref, plan.ask, b"", self._used())
+        return self._ended(self._write_message(plan.begun.now_ms))
+
+    def _write_message(self, now_ms: int) -> bytes:
+        turn, candidate = self._answer, self._asking.candidate
+        return self._plan.answer_message(
+            turn,
+            turn.ending or "failed",
+            now_ms,
+            model=candidate.model,
+            provider=candidate.provider,
+            reasoning=turn.reasoning if self._keeps_reasoning or not self._plan.ask.stored else "",
+        )
+
     def _store(self) -> Ended:
-        plan, turn = self._plan, self._answer
+        plan = self._plan
+        if not plan.ask.stored:
+            return self._leave_nothing()
+        turn = self._answer
         ending = turn.ending or "failed"
         now_ms = plan.begun.now_ms + int((time.monotonic() - self.times.called_at) * 1000)
         error = error_json(turn.error) if turn.error else b""
-        answer = plan.answer_message(
-            turn,
-            ending,
-            now_ms,
-            model=self._asking.candidate.model,
-            provider=self._asking.candidate.provider,
-            reasoning=turn.reasoning if self._keeps_reasoning else "",
-        )
+        answer = self._write_message(now_ms)
         finished = Finished(
             plan.begun.ref,
             plan.ask,
@@ -240,18 +253,22 @@ class Producer:
             began_ms=plan.begun.now_ms,
             now_ms=now_ms,
             parent_id=plan.parent_id,
-            usage=turn.usage,
+            usage=self._answer.usage,
             start=plan.start,
             replayed_bytes=plan.replayed_bytes,
             forks=plan.forks,
             agent=self._asking.call.agent,
+            undelivered=self.client_left(),
         )
         stored = self._history.commit(plan.chat, finished)
         if stored != answer:  # somebody else has ended it before
             return ended_as_stored(stored)
-        if turn.error:
-            return self._failed(stored)
-        return Ended(ending, turn.offset, message=msgspec.Raw(stored))
+        return self._ended(stored)
+
+    def _ended(self, message: bytes) -> Ended:
+        if self._answer.error:
+            return self._failed(message)
+        return Ended(self._answer.ending or "failed", self._answer.offset, msgspec.Raw(message))
 
     def _used(self) -> Used:
         return self._asking.used(is_stopped=self._buffer.verdict is not None)

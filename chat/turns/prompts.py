@@ -10,7 +10,7 @@ from chat.core.prompt import Prompt
 from chat.settings import Settings
 from chat.store.history import History
 
-_MAX_OF_A_BRANCH = 2000
+MAX_OF_A_BRANCH = 2000
 
 
 class Branch(msgspec.Struct, frozen=True):
@@ -39,7 +39,7 @@ class Prompts:
             return Branch(messages, begun.revision - len(messages), newest, linear=True)
         leaf = branches.parent_index(ask.parent_id, begun.revision)
         ranges = [] if leaf is None else branches.path(branches.read_forks(begun.forks), leaf)
-        ranges_read = branches.newest(ranges, _MAX_OF_A_BRANCH)
+        ranges_read = branches.newest(ranges, MAX_OF_A_BRANCH)
         messages = self._history.read_ranges(chat, ranges_read, max_bytes)
         ids = [branches.ROOT, None, *map(id_of, messages[-2:])]
         if leaf is None or ask.parent_id not in ids:
@@ -52,12 +52,17 @@ class Prompts:
 
     def build(self, begun: Begun, branch: Branch, ask: Ask) -> Prompt:
         """The instructions, the messages of the branch that fit, and the new one."""
-        system = begun.system if ask.system is None else ask.system
         return prompt.build(
-            system or self._settings.system_prompt,
+            system_of(begun, ask, self._settings),
             branch.messages,
             ask.content,
             start=branch.start,
             max_tokens=self._settings.max_prompt_tokens,
             max_bytes=self._settings.max_prompt_bytes,
         )
+
+
+def system_of(begun: Begun, ask: Ask, settings: Settings) -> str:
+    """The instructions of a chat, or else those of the server."""
+    system = begun.system if ask.system is None else ask.system
+    return system or settings.system_prompt

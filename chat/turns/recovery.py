@@ -69,6 +69,10 @@ class Recovery:
             used = _estimate(self._model(look, ask), ask, text, before)
             self._history.drop(chat, ref, ask, b"", used, rolled_back=True, from_outside=True)
             return None
+        if not ask.stored:
+            used = _estimate(self._model(look, ask), ask, text, b"")
+            self._history.drop(chat, ref, ask, b"", used, from_outside=True)
+            return None
         try:
             return self._commit(chat, look, ask, ref, text, reason)
         except NotFound:
@@ -116,6 +120,7 @@ class Recovery:
             parent_id=id_of(before) if before else None,
             forks=branches.forks_after(look.forks, ref.index, parent),
             from_outside=True,
+            undelivered=ending == "interrupted",
         )
         return self._history.commit(chat, finished)
 

@@ -8,8 +8,7 @@
     commit    one round trip: both messages, or nothing
 
 Other requests may follow a turn (`following.py`, `reader.py`), stop it, or end it after its instance died
-(`recovery.py`): whoever finds a dead turn in the way ends it.
-"""
+(`recovery.py`): whoever finds a dead turn ends it."""
 
 import time
 from contextlib import nullcontext
@@ -20,10 +19,8 @@ from msgspec.structs import replace
 from chat.core import branches
 from chat.core.credentials import Caller
 from chat.core.cursors import Cursor
+from chat.core.entries import Entry
 from chat.core.errors import (
-    KeyRejected,
-    NotFound,
-    QuotaExceeded,
     StoreUnavailable,
     TurnInProgress,
 )
@@ -32,18 +29,10 @@ from chat.core.messages import Ask, ChatRef, TurnRef, WhenBusy, id_of, new_nonce
 from chat.core.outcomes import (
     Begun,
     Busy,
-    Changed,
-    Crowded,
-    Known,
-    Limited,
     Look,
-    NoRecord,
-    Outcome,
-    Over,
-    OverQuota,
-    Torn,
 )
 from chat.core.prompt import Prompt
+from chat.core.sent import Sent
 from chat.host.shutdown import Shutdown
 from chat.models.choice import Models
 from chat.settings import Settings
@@ -54,12 +43,14 @@ from chat.store.turn_log import TurnLog
 from chat.store.turn_log_writer import TurnLogWriter
 from chat.store.users import Users
 from chat.turns.following import Following
+from chat.turns.items import add_entries
+from chat.turns.leases import Leases
+from chat.turns.placement import Situation, place_turn
 from chat.turns.plan import TurnPlan
 from chat.turns.producer import Producer
 from chat.turns.prompts import Prompts
 from chat.turns.reader import Reader
 from chat.turns.recovery import Recovery
-from chat.turns.refusals import refusal_of, refused, same_turn
 from chat.turns.waiting import BUSY, Waiting, WaitingMessages
 
 _CHATS_AT_ONCE = 100
@@ -98,28 +89,35 @@ class Turns:
         self._shutdown = shutdown
         self._prompts = Prompts(history, settings)
         self._recovery = Recovery(history, logs, writer, settings.gpt_model)
+        self._leases = Leases(history, chats, users, writer, self._recovery)
         self._waiting = WaitingMessages(queue, self._recovery, shutdown)
         self._following = Following(history, logs, self._recovery, settings)
 
     def begin(
-        self, caller: Caller, chat: ChatRef, ask: Ask, cursor: Cursor | None
+        self,
+        caller: Caller,
+        chat: ChatRef,
+        ask: Ask,
+        cursor: Cursor | None,
+        sent: Sent | None = None,
     ) -> Producer | Reader | Waiting:
         """Start a turn, or follow the one that was started with the same idempotency key.
 
         Its client has that one up to `cursor`. While the chat is busy the message waits, if it may.
-        Raises ChatkeepError; a refused turn leaves nothing in Redis.
+        `sent` may repeat the conversation. Raises ChatkeepError; then nothing is left in Redis.
         """
         nonce = new_nonce()
-        turn = self._try_to_begin(caller, chat, ask, cursor, nonce)
+        turn = self._try_to_begin(caller, chat, ask, cursor, nonce, sent)
         if not isinstance(turn, Busy):
             return turn
         if ask.when_busy == "reject" or not self._settings.queue_seconds:
             raise TurnInProgress(BUSY)
+        waited = replace(ask, has_waited=True)
         stop = partial(self._recovery.stop, chat, _STOPS[ask.when_busy])
         message = Waiting(
             chat,
             nonce,
-            partial(self._try_to_begin, caller, chat, replace(ask, has_waited=True), cursor, nonce),
+            partial(self._try_to_begin, caller, chat, waited, cursor, nonce, sent),
             None if ask.when_busy == "enqueue" else stop,
             time.monotonic() + self._settings.queue_seconds,
             turn,
@@ -129,25 +127,37 @@ class Turns:
         return message
 
     def _try_to_begin(
-        self, caller: Caller, chat: ChatRef, ask: Ask, cursor: Cursor | None, nonce: str
+        self,
+        caller: Caller,
+        chat: ChatRef,
+        ask: Ask,
+        cursor: Cursor | None,
+        nonce: str,
+        sent: Sent | None,
     ) -> Producer | Reader | Busy:
         began_at = time.monotonic()
-        begun = self._take_lease(caller, chat, ask, nonce)
+        begun = self._leases.take(caller, chat, ask, nonce)
         if isinstance(begun, Busy):
             return begun
         if isinstance(begun, TurnRef):
             return self._following.join(chat, begun, ask, cursor)
         try:
             with nullcontext() if begun.whole else self._history.large:
-                return self._start(chat, begun, ask, began_at)
+                return self._start(chat, begun, ask, sent, began_at)
         except Exception:  # whatever it is: nobody would drive this turn
             self._abandon(chat, begun, ask)
             raise
 
-    def _start(self, chat: ChatRef, begun: Begun, ask: Ask, began_at: float) -> Producer:
+    def _start(
+        self, chat: ChatRef, begun: Begun, ask: Ask, sent: Sent | None, began_at: float
+    ) -> Producer:
         """Call the model for a turn that has begun."""
         branch = self._prompts.find_branch(chat, begun, ask)
-        prompt = self._prompts.build(begun, branch, ask)
+        if sent is None:
+            prompt = self._prompts.build(begun, branch, ask)
+        else:
+            found = Situation(chat, begun, branch, self._settings)
+            branch, ask, prompt = place_turn(self._history, found, ask, sent)
         parent_id = id_of(branch.messages[-1]) if branch.messages else None
         candidates = self._models.open(chat, begun, ask, prompt, parent_id)
         return Producer(
@@ -178,11 +188,20 @@ class Turns:
             self._writer.take_back(self._history.take_back(chat, begun.ref, ask))
         self._waiting.turn_ended(chat)
 
+    def add(self, caller: Caller, chat: ChatRef, entries: list[Entry]) -> TurnRef:
+        """Add entries to a chat; the model is not asked. Raises ChatkeepError."""
+        begin = partial(self._leases.take, caller, chat)
+        return add_entries(self._history, chat, entries, begin, self._settings.queue_seconds)
+
     def resume(
         self, chat: ChatRef, turn_id: str | None, cursor: Cursor | None, *, strict: bool
     ) -> Reader | None:
         """Follow a turn (following.py)."""
         return self._following.resume(chat, turn_id, cursor, strict=strict)
+
+    def note_delivery(self, chat: ChatRef, ref: TurnRef) -> None:
+        """Whoever asked for a turn again has its answer."""
+        self._history.note_delivery(chat, ref.nonce)
 
     def stop(self, chat: ChatRef) -> tuple[bytes, str] | None:
         """Stop the running turn and keep its text; what is stored, and the chat's mark.
@@ -198,7 +217,7 @@ class Turns:
 
     def settle_if_dead(self, chat: ChatRef) -> bool:
         """End a turn whose instance died; whether none is running now."""
-        return self._recovery.settle_if_dead(chat).running is None
+        return self.look(chat).running is None
 
     def delete(self, chat: ChatRef) -> None:
         """Delete a chat, if there is one; a running turn is stopped first, so that its usage counts."""
@@ -219,68 +238,11 @@ class Turns:
     def preview(self, caller: Caller, chat: ChatRef, ask: Ask) -> tuple[str, Prompt]:
         """The model, and exactly what would be sent to it."""
         self._recovery.settle_if_dead(chat)
-        begun = self._attempt(caller, chat, "", None)
+        begun = self._leases.attempt(caller, chat, "", None)
         assert isinstance(begun, Begun)
         with nullcontext() if begun.whole else self._history.large:
             branch = self._prompts.find_branch(chat, begun, ask)
             return self._models.name(begun, ask), self._prompts.build(begun, branch, ask)
-
-    def _attempt(self, caller: Caller, chat: ChatRef, nonce: str, ask: Ask | None) -> Outcome:
-        try:
-            outcome = self._history.begin(chat, caller, nonce, ask)
-            if isinstance(outcome, NoRecord):
-                self._users.create_record(chat.owner)
-                outcome = self._history.begin(chat, caller, nonce, ask)
-            return outcome
-        except (KeyRejected, NotFound):
-            raise
-        except Exception:  # no answer, or one that cannot be read
-            if ask:  # it may have begun, and nobody would drive it
-                ref = TurnRef(0, nonce)
-                self._writer.take_back(self._history.take_back(chat, ref, ask))
-            raise
-
-    def _take_lease(
-        self, caller: Caller, chat: ChatRef, ask: Ask, nonce: str
-    ) -> Begun | TurnRef | Busy:
-        """The chat's lease, or the turn with this idempotency key; Busy while others have it."""
-        tries, swept = 0, False
-        while True:
-            outcome = self._attempt(caller, chat, nonce, ask)
-            match outcome:
-                case Known():
-                    return same_turn(outcome, ask)
-                case Changed() | Crowded() | Over():
-                    raise refusal_of(outcome)
-                case Torn():
-                    self._chats.delete(chat)
-                case Limited():
-                    tries += 1
-                    self._make_room(outcome, tries)
-                case OverQuota(what=what):
-                    if swept:
-                        raise QuotaExceeded(what)
-                    self._chats.sweep(chat.owner)
-                    swept = True
-                case Busy(ref=TurnRef(), alive=False):
-                    self._end_dead_turn(chat, ask, outcome.place)
-                case Begun() | Busy():
-                    return outcome
-
-    def _end_dead_turn(self, chat: ChatRef, ask: Ask, place: int) -> None:
-        if ask.when_busy == "rollback" and place == 1:
-            self._recovery.stop(chat, "rollback")
-        else:
-            self._recovery.settle_if_dead(chat)
-
-    def _make_room(self, limited: Limited, tries: int) -> None:
-        """Settle dead turns, which still hold what they have reserved; raises RateLimited if none."""
-        if not limited.dead or tries > _MAX_ROOM:
-            raise refused(limited)
-        for turn in limited.dead:
-            running = self._recovery.settle_if_dead(turn.chat).running
-            if running is None or running.nonce != turn.nonce:
-                self._history.release(turn)  # of a chat that is lost: else it is free by now
 
     def check_model(self, model: str) -> None:
         """Raises NotAllowed for a model that may not be asked for; "" is the default one."""

@@ -33,6 +33,19 @@ def idempotency_key(request: Request) -> str | None:
     return key
 
 
+def read_recent(request: Request, owner: str, vault: Vault) -> Repeat | None:
+    """As `read_repeat`, for clients that retry without saying so: by the request itself.
+
+    It is the same while its turn runs, or was never delivered; a counted retry is in any case.
+    """
+    if idempotency_key(request) is not None:
+        return read_repeat(request, owner, vault)
+    attempt = header(request, "X-Stainless-Retry-Count", "")
+    body = b"\n".join([b"recent", request.path.encode(), request.get_data()])
+    is_retry = bool(_COUNT.fullmatch(attempt)) and int(attempt) > 0
+    return Repeat("", vault.fingerprint(owner, body), look_up=is_retry)
+
+
 def read_repeat(request: Request, owner: str, vault: Vault) -> Repeat | None:
     """How to recognise a retry: by Idempotency-Key, or by the retry header of the OpenAI SDKs.
 

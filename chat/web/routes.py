@@ -24,7 +24,7 @@ from chat.host.gate import Gate
 from chat.host.relay import Relay
 from chat.web.access_log import RequestEntry, entry_of, open_entry
 from chat.web.auth.access import Access
-from chat.web.dialects import write_error
+from chat.web.dialects import as_it_is, write_error
 from chat.web.headers import header
 from chat.web.live.large import hand_over_if_large
 from chat.web.paths import Paths
@@ -72,6 +72,7 @@ class Route(msgspec.Struct, frozen=True, eq=False):
     path: str
     handler: Handler
     write_error: Callable[[ChatkeepError], object] = write_error
+    translate: Callable[[ChatkeepError], ChatkeepError] = as_it_is
     access: Literal["user", "turn", "admin", "anyone"] = "user"
     status: int = 200
     query: tuple[str, ...] = ()
@@ -175,7 +176,7 @@ class Router:
         try:
             return self._handle(request, route, parts)
         except ChatkeepError as error:
-            return error_response(error, route.write_error)
+            return error_response(route.translate(error), route.write_error)
 
     def _handle(self, request: Request, route: Route, parts: Mapping[str, str]) -> Response:
         if route.access == "admin":

@@ -4,13 +4,13 @@
 -- It may run twice. resent '1': an attempt before this one may have been run, and what it began may
 -- have been ended since. everybody: only with a budget for all owners. nonce '': only read.
 --#args nonce lease_ms deadline_ms asked streamed first_title resent
---#args idempotency_field body_hash look_up max_bytes max_chats max_stored
+--#args idempotency_field body_hash look_up recent max_bytes max_chats max_stored
 -- waits '': not. expected: an ETag; '': any. keep_ms 0: for ever. must_exist 'waited': or a queue.
 --#args waits max_waiting expected keep_ms must_exist chat_id key_hash reads_record
 -- Limits: of an owner without its own; 0: no limit. Tokens: of the message, of the largest answer.
 --#args rates daily_tokens concurrent_turns all_tokens prompt_tokens answer_tokens
 --#include clock spent is_good read_owner check_rates admit etag once ended member expire
---#include queue take_place give_place_up collect unseen replayed_bytes read_replay
+--#include queue take_place give_place_up look_known collect unseen replayed_bytes read_replay
 --#include add_bytes forget_bytes over_quota take_lease
 
 -- A command that waited in a frozen Redis must not take a lease for a caller who has given up.
@@ -23,14 +23,14 @@ if key_hash ~= '' and not is_good(owner.key, now) then return {'rejected', now} 
 if reads_record == '1' and not owner.created_at then return {'no_record', now} end
 
 local turn, lease, count, start, model, system, created_at, forks, agent, mark, born, ended_field,
-  counted, context, queue, bytes = unpack(redis.call('HMGET', chat, 'turn', 'lease',
+  counted, context, queue, bytes, latest = unpack(redis.call('HMGET', chat, 'turn', 'lease',
   'message_count', 'start', 'model', 'system', 'created_at', 'forks', 'agent', 'mark', 'born',
-  'ended', 'counted', 'context', 'queue', 'bytes'))
+  'ended', 'counted', 'context', 'queue', 'bytes', 'recent'))
 turn, count, start, forks = turn or '', tonumber(count or 0), tonumber(start or 0), forks or ''
 local is_ours = turn ~= '' and turn == nonce -- the reply to the first attempt was lost
 if not is_ours then
   if was_ended(once, ended_field, nonce, resent) then return {'ended', now} end
-  local known = look_up == '1' and redis.call('HGET', once, idempotency_field)
+  local known = look_known(look_up == '1', latest, turn, count)
   if known and not may_run_again(known, body_hash) then
     return {'known', now, known, created_at and 1 or 0}
   end

@@ -4,6 +4,7 @@ native.py         Chatkeep's own API
 conversations.py  /conversations
 ask.py            /ask
 completion.py     /conversation
+openai/           /v1
 agents.py         /client/register, /api/ask and /api/connections
 account.py        /me
 admin.py          /admin

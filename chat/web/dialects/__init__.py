@@ -1,6 +1,7 @@
 """Dialects: the requests, answers and events of each family of routes as JSON. Pure.
 
     native.py agents.py ask.py completion.py conversations.py     one dialect each
+    openai/                                                       the OpenAI API
     this file                                                     what they share
 
 To add one: a file here with a `Dialect`, and a file of routes in `chat/web/apis`.
@@ -24,6 +25,11 @@ def write_error(error: ChatkeepError) -> object:
     return error.body()
 
 
+def as_it_is(error: ChatkeepError) -> ChatkeepError:
+    """An error that is answered with its own status and code."""
+    return error
+
+
 class Dialect(msgspec.Struct, frozen=True):
     """How a family of routes encodes a turn."""
 
@@ -33,6 +39,7 @@ class Dialect(msgspec.Struct, frozen=True):
     answer_status: int = 200
     stream_type: str = "text/event-stream"
     write_error: Callable[[ChatkeepError], object] = write_error
+    translate: Callable[[ChatkeepError], ChatkeepError] = as_it_is
 
 
 _MAX_DEPTH = 100
@@ -91,9 +98,13 @@ class Body:
         """The instructions, in the field `system`."""
         return self.text("system", max_bytes=MAX_SYSTEM_BYTES)
 
+    def mapping(self, name: str) -> dict[str, Any] | None:
+        """A JSON object."""
+        return self._get(name, dict, "an object")
+
     def metadata(self) -> dict[str, Any] | None:
         """The field `metadata`, an object."""
-        value = self._get("metadata", dict, "an object")
+        value = self.mapping("metadata")
         if value and len(msgspec.json.encode(value)) > MAX_METADATA_BYTES:
             raise self.invalid("metadata", f"must have at most {MAX_METADATA_BYTES} bytes as JSON")
         return value

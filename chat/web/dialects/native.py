@@ -7,6 +7,7 @@ import msgspec
 from chat.core import sse
 from chat.core.events import Delta, Ended, Event, KeepAlive, Reasoning, Started
 from chat.core.messages import Ask, WhenBusy
+from chat.core.tool_calls import CallPiece
 from chat.web.dialects import (
     CONTENT,
     FLAG,
@@ -18,6 +19,8 @@ from chat.web.dialects import (
     Dialect,
     Schema,
 )
+from chat.web.dialects.openai.parameters import NATIVE as PARAMETERS
+from chat.web.dialects.openai.parameters import read_parameters
 
 _WHEN_BUSY: tuple[WhenBusy, ...] = get_args(WhenBusy)
 _KEEP_ALIVE = b": keep-alive\n\n"
@@ -30,6 +33,7 @@ def read_request(raw: bytes, accept: str) -> Ask:
     body = Body(raw)
     content = body.content("content")
     stream = body.flag("stream")
+    params = read_parameters({name: body.fields.get(name) for name in PARAMETERS})
     return Ask(
         content=content,
         stream="text/event-stream" in accept if stream is None else stream,
@@ -41,6 +45,7 @@ def read_request(raw: bytes, accept: str) -> Ask:
         when_busy=body.choice("when_busy", _WHEN_BUSY) or "enqueue",
         metadata=_unset_if_none(body.metadata()),
         reasoning=body.flag("reasoning") or False,
+        params=params or msgspec.UNSET,
     )
 
 
@@ -66,6 +71,8 @@ def write_event(mark: bytes, event: Event) -> bytes:
         return _DELTA % (mark, event.offset, msgspec.json.encode(event.text))
     if isinstance(event, Reasoning):
         return sse.encode("reasoning", b'{"text":%b}' % msgspec.json.encode(event.text))
+    if isinstance(event, CallPiece):
+        return b""  # the calls are in the message
     if isinstance(event, KeepAlive):
         return _KEEP_ALIVE
     if isinstance(event, Started):
@@ -108,5 +115,6 @@ BODY: Schema = {
     "when_busy": {"enum": list(_WHEN_BUSY)},
     "metadata": OBJECT,
     "reasoning": FLAG,
+    **PARAMETERS,
 }
 NATIVE = Dialect(read_request, lambda answer: answer, write_event)

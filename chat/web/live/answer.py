@@ -1,6 +1,7 @@
 """Answer a request with a turn: begin one or follow one, and choose who drives the answer."""
 
 import time
+from collections.abc import Callable
 from functools import partial
 from itertools import chain
 
@@ -9,9 +10,12 @@ from msgspec.structs import replace
 
 from chat.core.credentials import Caller
 from chat.core.cursors import read_cursor
-from chat.core.messages import Ask, ChatRef
+from chat.core.events import Started
+from chat.core.messages import Ask, ChatRef, Repeat
+from chat.core.sent import Sent
 from chat.host.flow import TICK_SECONDS, pump
 from chat.host.relay import Relay
+from chat.host.sockets import has_left
 from chat.models.titles import Titles
 from chat.store.vault import Vault
 from chat.turns.producer import Producer
@@ -20,7 +24,7 @@ from chat.turns.turns import Turns
 from chat.turns.waiting import Waiting
 from chat.web.access_log import entry_of
 from chat.web.dialects import Dialect
-from chat.web.headers import header, last_event_id, read_if_match, read_repeat
+from chat.web.headers import header, last_event_id, read_if_match, read_recent, read_repeat
 from chat.web.live.handover import HandedOver, take_socket
 from chat.web.live.response import RequestContext, Turn, TurnResponse, write_stored
 
@@ -52,14 +56,20 @@ class Talk:
         chat_id: str,
         *,
         must_exist: bool = False,
+        ask: Ask | None = None,
+        sent: Sent | None = None,
+        accept: Callable[[Started], object] | None = None,
     ) -> Response:
-        """Answer a message that the request brings."""
+        """Answer a message that the request brings; `ask`, `sent`: where it has been read.
+
+        `accept`: what to answer at once, while the turn goes on.
+        """
         began_at = time.monotonic()
         chat = ChatRef(caller.owner, chat_id)
-        ask = dialect.read_request(request.get_data(), header(request, "Accept", ""))
+        ask = ask or dialect.read_request(request.get_data(), header(request, "Accept", ""))
         ask = replace(
             ask,
-            repeat=read_repeat(request, caller.owner, self._vault),
+            repeat=self._read_repeat(request, caller.owner, ask),
             if_match=read_if_match(request),
             must_exist=must_exist,
         )
@@ -68,16 +78,18 @@ class Talk:
         cursor = read_cursor(last_event_id(request))
 
         def begin() -> Turn:
-            return self._turns.begin(caller, chat, ask, cursor)
+            return self._turns.begin(caller, chat, ask, cursor, sent)
 
         context = RequestContext(
             entry_of(request),
             dialect,
-            ask.stream,
+            ask.stream and not accept,
             self._keepalive_seconds,
             began_at,
             begin,
             partial(self._make_title, chat, ask),
+            accept,
+            self._turns.note_delivery if ask.openai else None,
         )
         return self._answer(request, context, begin())
 
@@ -89,16 +101,23 @@ class Talk:
     def _answer(self, request: Request, context: RequestContext, turn: Turn) -> Response:
         """The relay drives it if there is more to come and it can have the client's socket."""
         answer = TurnResponse(context, turn)
+        if server_socket := request.environ.get("gunicorn.socket"):
+            answer.client_left = partial(has_left, server_socket)
         if self._relay:
             if not isinstance(turn, Waiting):
-                quick = isinstance(turn, Producer) and not context.stream
+                quick = isinstance(turn, Producer) and not (context.stream or context.accept)
                 answer.drive_for(_QUICK_SECONDS if quick else 0.0)
             if not turn.ended and (client := take_socket(request.environ)):
                 answer.wake = partial(self._relay.wake, answer)
                 response = HandedOver(self._relay, answer, client, 200)
+                answer.client_left = partial(has_left, client)
                 answer.use_socket(request.environ["SERVER_PROTOCOL"], response.headers)
                 return response
         return _pumped(answer, self._keepalive_seconds)
+
+    def _read_repeat(self, request: Request, owner: str, ask: Ask) -> Repeat | None:
+        read = read_recent if ask.openai else read_repeat
+        return read(request, owner, self._vault)
 
     def _make_title(self, chat: ChatRef, ask: Ask, mark: str, message: bytes) -> None:
         """Start making one, if it is wanted, for the chat with this mark."""

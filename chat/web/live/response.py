@@ -6,6 +6,7 @@ writes the head and frames the body (RFC 9112); else the server does.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from email.utils import formatdate
 from functools import partial
 from http import HTTPStatus
@@ -17,9 +18,9 @@ from werkzeug.datastructures import Headers
 
 from chat.core.cursors import mark_of
 from chat.core.errors import ChatkeepError, NotFound
-from chat.core.events import Event
+from chat.core.events import Event, Started
+from chat.core.messages import ChatRef, TurnRef, find_ref, read_answer
 from chat.core.messages import etag as write_etag
-from chat.core.messages import find_ref, read_answer
 from chat.host.flow import Wait, pump, run_to_end
 from chat.turns.producer import Producer
 from chat.turns.reader import NOTHING_LEFT, Reader
@@ -49,6 +50,8 @@ class RequestContext(msgspec.Struct, frozen=True):
     began_at: float = msgspec.field(default_factory=monotonic)
     begin: Callable[[], Turn] | None = None  # again, when the turn it repeats left nothing
     on_stored: Callable[[str, bytes], None] | None = None  # with the chat's mark, the message
+    accept: Callable[[Started], object] | None = None  # the answer at once; the turn goes on
+    on_joined: Callable[[ChatRef, TurnRef], None] | None = None  # another request's turn, delivered
 
 
 class TurnResponse:
@@ -61,6 +64,7 @@ class TurnResponse:
         self._events: list[Event] = []  # before there is a head
         self._may_begin = context.begin is not None
         self.wake: Callable[[], object] = lambda: None  # how another thread says that there is work
+        self.client_left: Callable[[], bool] = lambda: False
         self._framing: Literal["server", "chunked", "close"] = "server"
         self._protocol, self._common_headers = "", Headers()
         self._set_turn(turn)
@@ -74,9 +78,13 @@ class TurnResponse:
             return
         self._write_event = partial(self._context.dialect.write_event, mark_of(turn.ref).encode())
         if isinstance(turn, Producer):
+            turn.client_left = self._has_no_client
             self._context.entry.chat = turn.chat.id
             self._context.entry.turn = turn.ref.turn_id
             self._reported = False
+
+    def _has_no_client(self) -> bool:
+        return self.client_left()
 
     def _wake(self) -> None:
         self.wake()
@@ -103,8 +111,16 @@ class TurnResponse:
         events = [] if self._turn.ended else self._turn.work()
         if isinstance(self._turn, Waiting) and self._turn.turn:
             self._set_turn(self._turn.turn)
+        if isinstance(self._turn, Reader) and self._turn.ended and not self.client_left():
+            self._note_delivery(self._turn)
         self._report_end()
         return self._write(events)
+
+    def _note_delivery(self, reader: Reader) -> None:
+        # Should it fail, the same request will get the same answer once more.
+        with suppress(ChatkeepError):
+            if self._context.on_joined:
+                self._context.on_joined(reader.chat, reader.ref)
 
     def finish(self) -> None:
         """Drive a turn to its end without a client, so that it is stored; all others just leave."""
@@ -126,6 +142,8 @@ class TurnResponse:
             self._context.entry.end_turn(turn.report)
 
     def _write(self, events: list[Event]) -> bytes:
+        if self._context.accept and not (isinstance(self._turn, Waiting) or self._is_refused):
+            return self._accept(self._context.accept, self._turn.started)
         if self.head:
             return self._frame(b"".join(map(self._write_event, events)))
         self._events += events
@@ -136,6 +154,21 @@ class TurnResponse:
         ):
             return self._begin()
         return b""
+
+    @property
+    def _is_refused(self) -> bool:
+        return self.head is None and self._turn.error is not None
+
+    def _accept(self, accept: Callable[[Started], object], started: Started) -> bytes:
+        """Answer at once, and go on for nobody until the turn is stored."""
+        head, body = self.head, b""
+        if head is None:
+            body = msgspec.json.encode(accept(started))
+            length = {"Content-Length": str(len(body))}
+            own = length if self._framing == "server" else {}
+            body = self._begin_whole(Head(200, {"Content-Type": JSON} | own), body)
+        self.ended = self._turn.ended is not None
+        return body
 
     def _begin(self) -> bytes:
         """The head, if the server does not write it, and the beginning of the body."""
@@ -161,7 +194,8 @@ class TurnResponse:
             self.finish()  # a reader leaves
             self._set_turn(context.begin())
             return b""
-        except ChatkeepError as error:
+        except ChatkeepError as problem:
+            error = context.dialect.translate(problem)
             if not context.entry.report:
                 context.entry.fail(error.code)
             body = msgspec.json.encode(context.dialect.write_error(error))

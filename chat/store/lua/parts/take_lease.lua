@@ -21,6 +21,9 @@ local function take_lease(owner, status, created_at, messages, count, start, que
       fields[#fields + 1] = value
     end
   end
+  if recent ~= '' then
+    fields[#fields + 1], fields[#fields + 2] = 'recent', recent .. ' ' .. count .. ' ' .. nonce
+  end
   redis.call('HSET', chat, unpack(fields))
   if not created_at and max_stored ~= '0' then forget_bytes(sizes, chat_id) end -- that expired
   add_bytes(sizes, chat_id, room, max_stored)
