@@ -98,6 +98,22 @@ def test_messages_that_are_lost_during_a_turn_leave_a_chat_that_can_be_used(
     assert [m["content"] for m in history[::2]] == ["z"] and history[0]["parent_id"] is None
 
 
+# --- begun, and never started ------------------------------------------------------------------------
+
+
+def test_whoever_follows_a_turn_that_was_begun_and_never_started_learns_why(
+    start: Any, own_redis: RedisServer, chat_id: str
+) -> None:
+    client = start().client
+    client.say(chat_id, "x")
+    refused = client.say(chat_id, "y", stream=True, model="agent")
+    assert (refused.status, refused.code) == (503, "no_agent")
+    (log,) = [key for key in keys_of(own_redis, chat_id) if ":log:" in key]
+    turn_id = f"turn_2{log.rpartition(':')[2]}"
+    events = client.stream(f"/{chat_id}/turns/{turn_id}/stream", method="GET").rest()
+    assert (events[-1].name, events[-1].data["error"]["code"]) == ("failed", "no_agent")
+
+
 # --- Redis is full ----------------------------------------------------------------------------------
 
 

@@ -34,6 +34,7 @@ from chat.store.keyspace import (
     waiting_key,
 )
 from chat.store.store import Argument, Command, Store
+from chat.store.take_backs import TAKEN_BACK
 from chat.store.vault import Vault
 
 _LINES_BEFORE_ADDING_UP = 128
@@ -148,7 +149,7 @@ class History(HistoryEdits):
         chat: ChatRef,
         ref: TurnRef,
         ask: Ask,
-        error: bytes = b"{}",
+        error: bytes = TAKEN_BACK,
         used: Used | None = None,
         *,
         rolled_back: bool = False,
@@ -167,7 +168,10 @@ class History(HistoryEdits):
 
     def take_back(self, chat: ChatRef, ref: TurnRef, ask: Ask, used: Used | None = None) -> Command:
         """`drop` as a command, for a turn of which nobody knows whether it was begun or stored."""
-        args = self._drop_args(chat, ref, ask, b"{}", used) | {"state": "failed", "booked": ""}
+        args = self._drop_args(chat, ref, ask, TAKEN_BACK, used) | {
+            "state": "failed",
+            "booked": "",
+        }
         return self._store.command("drop", self._drop_keys(chat, ref), **args)
 
     def release(self, turn: RunningTurn) -> None:

@@ -14,6 +14,9 @@ from chat.core.errors import StoreUnavailable
 from chat.store.redis_clock import PATIENCE_MS
 from chat.store.store import Command, Store
 
+_NOTHING = StoreUnavailable("The chat store did not answer; nothing of this turn is stored.")
+#: The error in the log of a turn that was taken back, for whoever follows it.
+TAKEN_BACK = msgspec.json.encode(_NOTHING.body()["error"])
 _RETRY_SECONDS = 0.5
 _GIVE_UP_SECONDS = 900.0  # by then somebody has settled the turn long ago
 _MAX_TAKE_BACKS = 1000

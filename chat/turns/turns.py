@@ -20,10 +20,7 @@ from chat.core import branches
 from chat.core.credentials import Caller
 from chat.core.cursors import Cursor
 from chat.core.entries import Entry
-from chat.core.errors import (
-    StoreUnavailable,
-    TurnInProgress,
-)
+from chat.core.errors import ChatkeepError, InternalError, StoreUnavailable, TurnInProgress
 from chat.core.events import StopReason
 from chat.core.messages import Ask, ChatRef, TurnRef, WhenBusy, id_of, new_nonce
 from chat.core.outcomes import (
@@ -42,6 +39,7 @@ from chat.store.queue import ChatQueue
 from chat.store.turn_log import TurnLog
 from chat.store.turn_log_writer import TurnLogWriter
 from chat.store.users import Users
+from chat.turns.events import error_json
 from chat.turns.following import Following
 from chat.turns.items import add_entries
 from chat.turns.leases import Leases
@@ -144,8 +142,8 @@ class Turns:
         try:
             with nullcontext() if begun.whole else self._history.large:
                 return self._start(chat, begun, ask, sent, began_at)
-        except Exception:  # whatever it is: nobody would drive this turn
-            self._abandon(chat, begun, ask)
+        except Exception as error:  # whatever it is: nobody would drive this turn
+            self._abandon(chat, begun, ask, error)
             raise
 
     def _start(
@@ -181,9 +179,14 @@ class Turns:
             on_end=partial(self._waiting.turn_ended, chat),
         )
 
-    def _abandon(self, chat: ChatRef, begun: Begun, ask: Ask) -> None:
+    def _abandon(self, chat: ChatRef, begun: Begun, ask: Ask, error: Exception) -> None:
+        known = (
+            error
+            if isinstance(error, ChatkeepError)
+            else InternalError("An internal error occurred.")
+        )
         try:
-            self._history.drop(chat, begun.ref, ask)
+            self._history.drop(chat, begun.ref, ask, error_json(known))
         except StoreUnavailable:
             self._writer.take_back(self._history.take_back(chat, begun.ref, ask))
         self._waiting.turn_ended(chat)
