@@ -45,7 +45,9 @@ def router() -> Router:
 
 def serve(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
     """Serve any path through `main`, as a WSGI application."""
-    return main(flask.Request(environ))(environ, start_response)
+    # Not put into its own environ: such a cycle keeps the body until the garbage is collected.
+    request = flask.Request(environ, populate_request=False)
+    return main(request)(environ, start_response)
 
 
 if flask.has_app_context():

@@ -157,6 +157,7 @@ class Turns:
             found = Situation(chat, begun, branch, self._settings)
             branch, ask, prompt = place_turn(self._history, found, ask, sent)
         parent_id = id_of(branch.messages[-1]) if branch.messages else None
+        begun = replace(begun, messages=[])  # what counts of them is in the prompt
         candidates = self._models.open(chat, begun, ask, prompt, parent_id)
         return Producer(
             TurnPlan(

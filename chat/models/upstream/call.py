@@ -51,8 +51,8 @@ class Call:
         self._upstream = upstream
         self._request = request
         self._quirks = upstream.quirks_of(request.model)
-        self._body = encode_request(request, self._quirks)
-        self._held_bytes = len(self._body)
+        self._first_body = encode_request(request, self._quirks)
+        self._held_bytes = len(self._first_body)
         upstream.room.take(self._held_bytes)
         self._path = upstream.address.path
         self._connection: socket.socket | None = None
@@ -91,7 +91,7 @@ class Call:
         self._reused = self._is_sent = False
         upstream = self._upstream
         try:
-            request = upstream.encode(self._path, self._body)
+            request = upstream.encode(self._path, self._take_body())
             self._connection, self._reused = upstream.connections.take(fresh=self._needs_fresh)
         except (OSError, UnicodeError) as error:  # UnicodeError: an impossible host name
             log.warning("%s could not be reached: %s", upstream.address.host, error)
@@ -123,6 +123,11 @@ class Call:
         self._progress_at = time.monotonic()
         return self._decode(piece)
 
+    def _take_body(self) -> bytes:
+        """Written anew for another attempt: while it is under way, there is one copy of a prompt."""
+        body, self._first_body = self._first_body, b""
+        return body or encode_request(self._request, self._quirks)
+
     def close(self) -> None:
         """Give the connection back if it can be used again, else close it; nothing is sent again."""
         self._disconnect()
@@ -131,7 +136,7 @@ class Call:
     def _let_go(self) -> None:
         """Of the request: an answer has begun, or none will."""
         self._upstream.room.give_back(self._held_bytes)
-        self._held_bytes, self._body = 0, b""
+        self._held_bytes, self._first_body = 0, b""
         self._request = replace(self._request, messages=[])
 
     def _disconnect(self) -> None:
@@ -252,11 +257,11 @@ class Call:
 
     def _adapt(self, refusal: bytes) -> bool:
         """Whether the request can be written in another way, which this refusal asks for."""
-        quirks = learn(self._quirks, self._body, refusal)
+        quirks = learn(self._quirks, encode_request(self._request, self._quirks), refusal)
         if quirks == self._quirks or self._sends >= MAX_SENDS:
             return False
         log.warning("%s is asked again, with %s", self._request.model, quirks)
-        self._quirks, self._body = quirks, encode_request(self._request, quirks)
+        self._quirks = quirks
         return True
 
     def _again(self) -> None:

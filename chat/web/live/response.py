@@ -54,6 +54,14 @@ class RequestContext(msgspec.Struct, frozen=True):
     on_joined: Callable[[ChatRef, TurnRef], None] | None = None  # another request's turn, delivered
 
 
+def _ignore() -> None:
+    pass
+
+
+def _never() -> bool:
+    return False
+
+
 class TurnResponse:
     """A Source: the relay drives it where it has the client's socket, else `pump` does."""
 
@@ -63,8 +71,8 @@ class TurnResponse:
         self._context = context
         self._events: list[Event] = []  # before there is a head
         self._may_begin = context.begin is not None
-        self.wake: Callable[[], object] = lambda: None  # how another thread says that there is work
-        self.client_left: Callable[[], bool] = lambda: False
+        self.wake: Callable[[], object] = _ignore  # how another thread says that there is work
+        self.client_left: Callable[[], bool] = _never
         self._framing: Literal["server", "chunked", "close"] = "server"
         self._protocol, self._common_headers = "", Headers()
         self._set_turn(turn)
@@ -124,6 +132,17 @@ class TurnResponse:
 
     def finish(self) -> None:
         """Drive a turn to its end without a client, so that it is stored; all others just leave."""
+        try:
+            self._finish()
+        finally:
+            # They lead back to this: without the cycles, a message is freed now, not by the collector.
+            self.wake, self.client_left = _ignore, _never
+            if isinstance(self._turn, Waiting):
+                self._turn.wake = _ignore
+            elif isinstance(self._turn, Producer):
+                self._turn.client_left = _never
+
+    def _finish(self) -> None:
         turn, context = self._turn, self._context
         if not isinstance(turn, Producer):
             turn.leave()
