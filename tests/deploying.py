@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,13 +100,14 @@ class Deployer:
         (self.folder / ".env").write_text(text.replace(before, after))
 
     @property
-    def service(self) -> dict[str, object]:
-        return self.cloud.services[self.name]["spec"]["template"]["spec"]  # type: ignore[no-any-return]
+    def service(self) -> dict[str, Any]:
+        spec: dict[str, Any] = self.cloud.services[self.name]["spec"]["template"]["spec"]
+        return spec
 
     def variables(self) -> dict[str, str]:
         """Of what was deployed; a secret as `name:version`."""
         found = {}
-        for one in self.service["containers"][0]["env"]:  # type: ignore[index]
+        for one in self.service["containers"][0]["env"]:
             reference = one.get("valueFrom", {}).get("secretKeyRef")
             found[one["name"]] = (
                 f"{reference['name']}:{reference['key']}" if reference else one["value"]

@@ -123,4 +123,5 @@ def test_a_backup_key_by_key_goes_into_any_server_and_never_over_chats(
 
 
 def _history(server: RedisServer) -> bytes:
-    return next(server.client().scan_iter(match="ck:*:history:plain"))  # type: ignore[no-any-return]
+    key: bytes = next(server.client().scan_iter(match="ck:*:history:plain"))
+    return key

@@ -32,8 +32,8 @@ def store(client: Client, model: ModelServer, chat_id: str, entries: list[Any]) 
             new.append(entry)
             continue
         model.enqueue(answers_with(entry))
-        body = {"messages": new or [{"role": "user", "content": ""}]}
-        body["metadata"] = {"chat_history": "append"}  # type: ignore[assignment]
+        messages = new or [{"role": "user", "content": ""}]
+        body = {"messages": messages, "metadata": {"chat_history": "append"}}
         made = client.post(f"/{chat_id}/v1/chat/completions", body)
         assert made.status == 200, made.body
         new = []
