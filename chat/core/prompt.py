@@ -89,7 +89,8 @@ def build_from(
     limits.check(fixed, fixed_bytes, "The message and instructions", "content")
     turns = replay(history)
     tokens, sizes = (
-        [sum(map(size, messages)) for messages in turns] for size in (estimate_tokens, _size)
+        [size(one[0]) if len(one) == 1 else sum(map(size, one)) for one in turns]
+        for size in (estimate_tokens, _size)
     )
     max_tokens, max_bytes = limits.max_tokens, limits.max_bytes
     dropped = max(
@@ -142,8 +143,10 @@ def _alternate(messages: list[PromptMessage]) -> list[PromptMessage]:
             kept.append(message)
             continue
         if message.role == "assistant":
-            message = _without_thinking(message)
-            if _is_blank(message.content):
+            content = memoryview(message.content)
+            if content[1] in _MARKS_BEGIN:
+                message = _without_thinking(message)
+            if content.nbytes <= _MAX_BLANK_BYTES and _is_blank(message.content):
                 continue
         if kept and kept[-1].role == message.role and not isinstance(kept[-1], WireMessage):
             message = PromptMessage(message.role, join(kept.pop().content, message.content))
@@ -153,15 +156,11 @@ def _alternate(messages: list[PromptMessage]) -> list[PromptMessage]:
 
 def _without_thinking(message: PromptMessage) -> PromptMessage:
     """Older versions stored an answer with its thinking."""
-    if memoryview(message.content)[1] not in _MARKS_BEGIN:
-        return message
     text = without_thinking(msgspec.json.decode(message.content))
     return PromptMessage(message.role, msgspec.Raw(msgspec.json.encode(text)))
 
 
 def _is_blank(content: msgspec.Raw) -> bool:
-    if memoryview(content).nbytes > _MAX_BLANK_BYTES:
-        return False
     decoded = msgspec.json.decode(content)
     return not decoded or (isinstance(decoded, str) and decoded.isspace())
 

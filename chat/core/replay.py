@@ -20,11 +20,16 @@ class _ReplayedMessage(msgspec.Struct, frozen=True):
 
 
 _stored = msgspec.json.Decoder(list[_ReplayedMessage])
+_plain = msgspec.json.Decoder(list[PromptMessage])
 
 
 def replay(history: list[bytes]) -> list[list[PromptMessage]]:
-    """The messages of a prompt that each stored message makes."""
-    return [*map(_replay, _stored.decode(b"[%b]" % b",".join(history)))]
+    """The messages of a prompt that each stored message makes: one, but for those of a tool loop."""
+    joined = b"[%b]" % b",".join(history)
+    # In a text these names have their quotes escaped, so that they are not found there.
+    if b'"messages":' in joined or b'"tool_calls":' in joined:
+        return [*map(_replay, _stored.decode(joined))]
+    return [[message] for message in _plain.decode(joined)]
 
 
 def _replay(stored: _ReplayedMessage) -> list[PromptMessage]:
