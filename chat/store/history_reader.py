@@ -58,10 +58,6 @@ class HistoryReader:
         is_it = look.message.startswith(b'{"id":"%b"' % ref.message_id.encode())
         return look if is_it else replace(look, before=b"", message=b"")
 
-    def find_message(self, chat: ChatRef, ref: TurnRef) -> bytes | None:
-        """The assistant's message of a turn, once it is stored."""
-        return self.look_for(chat, ref).message or None
-
     def load(
         self,
         chat: ChatRef,

@@ -13,7 +13,6 @@ from typing import Any
 
 import msgspec
 
-from chat.core.errors import ChatkeepError
 from chat.core.events import Delta, Ended, Event, KeepAlive, Started
 from chat.core.messages import AssistantMessage, read_answer
 from chat.web.dialects.openai.chat import PING
@@ -205,9 +204,3 @@ class ResponseWriter:
                 self._next("response.output_item.done", {"output_index": index, "item": item}),
             ]
         )
-
-
-def failed_response(empty: dict[str, Any], error: ChatkeepError) -> dict[str, Any]:
-    """A response of which nothing is stored."""
-    said = {"code": "server_error", "message": error.message}
-    return empty | {"status": "failed", "error": said}
